@@ -1,0 +1,389 @@
+"""Response families: exponential dispersion models on the mean mu, with dispersion phi and prior weights w.
+
+| family | y | V(mu) | unit deviance d(y, mu) | phi in PyMC | w |
+|---|---|---|---|---|---|
+| Normal | real | 1 | (y - mu)^2 | sigma^2 | divides phi |
+| Bernoulli | 0, 1 | mu (1 - mu) | as binomial | 1 | multiplies l |
+| Binomial | proportion | mu (1 - mu) | 2 [y ln(y/mu) + (1 - y) ln((1 - y)/(1 - mu))] | 1 | number of trials |
+| Poisson | 0, 1, 2, ... | mu | 2 [y ln(y/mu) - (y - mu)] | 1 | multiplies l |
+| Gamma | positive | mu^2 | 2 [(y - mu)/mu - ln(y/mu)] | 1/alpha | divides phi |
+| InverseGaussian | positive | mu^3 | (y - mu)^2/(mu^2 y) | 1/lam of Wald | divides phi |
+
+In all of them l = s(y, phi, w) - w d/(2 phi): `saturated_log_density` and `unit_deviance`. "Divides phi": y
+has the density with dispersion phi/w, as the mean of w observations has. Where phi = 1 by the model, another
+phi asks for the extended quasi-likelihood l = s(y, 1, w) - ln(phi)/2 - w d/(2 phi).
+
+Derivatives with respect to eta are taken from ln mu, ln(1 - mu) and powers of mu as functions of eta, which
+links give in closed form: no factor overflows or cancels where the product does not.
+
+References
+----------
+McCullagh, P. and Nelder, J. A. (1989). Generalized Linear Models, 2nd ed., sections 2.2-2.3 and 9.2.
+Nelder, J. A. and Pregibon, D. (1987). An extended quasi-likelihood function. Biometrika 74, 221-232.
+Jorgensen, B. (1997). The Theory of Dispersion Models, chapters 3-4.
+Loader, C. (2000). Fast and accurate computation of binomial probabilities.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special as sc
+
+from hlik.family_base import DispersionDerivatives, ResponseFamily, Values, Working, times
+from hlik.link_base import Link
+from hlik.links import IDENTITY, INVERSE, INVERSE_SQUARED, LOG, LOGIT
+from hlik.special import Array, quiet, relative_deviance, stirling_excess, stirling_excess_derivatives
+
+__all__ = [
+    "FAMILIES", "Bernoulli", "Binomial", "DispersionDerivatives", "Gamma", "InverseGaussian", "Normal",
+    "Poisson", "ResponseFamily", "Working",
+]  # fmt: skip
+
+
+def _quasi(saturated: Array, phi: Values) -> Array:
+    """Extended quasi-likelihood (Nelder and Pregibon 1987): -ln(phi)/2 more, nothing at phi = 1."""
+    return saturated if isinstance(phi, float | int) and phi == 1 else saturated - 0.5 * np.log(phi)
+
+
+class Normal(ResponseFamily):
+    """y ~ N(mu, phi/w)."""
+
+    name = "normal"
+    canonical_link = IDENTITY
+    has_dispersion = True
+    support = "finite real numbers"
+
+    def variance(self, mu: Array) -> Array:
+        return np.ones_like(mu, dtype=float)
+
+    def variance_derivative(self, mu: Array) -> Array:
+        return np.zeros_like(mu, dtype=float)
+
+    def variance_derivative2(self, mu: Array) -> Array:
+        return np.zeros_like(mu, dtype=float)
+
+    def unit_deviance(self, y: Array, mu: Array) -> Array:
+        return np.square(y - mu)
+
+    @quiet
+    def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
+        value = -0.5 * np.log(2 * np.pi * np.divide(phi, w))
+        return np.broadcast_to(value, np.broadcast_shapes(np.shape(y), np.shape(value)))
+
+    def valid_mean(self, mu: Array) -> np.ndarray:
+        return np.isfinite(mu)
+
+    def in_support(self, y: Array, w: Values) -> np.ndarray:
+        return np.isfinite(y)
+
+
+COUNT_TOLERANCE = 1e-9
+"""How far w y may be from a whole number, relative to w: a proportion y = r/w has been rounded once."""
+
+
+class Binomial(ResponseFamily):
+    """w y ~ Binomial(w, mu): y is the proportion of successes, w the number of trials.
+
+    The kernel is y ln mu + (1 - y) ln(1 - mu); with a = (ln mu)' and b = (ln(1 - mu))' the expected weight is
+    -a b.
+    """
+
+    name = "binomial"
+    canonical_link = LOGIT
+    has_dispersion = False
+    support = "proportions y in [0, 1] with y * trials a whole number"
+
+    def variance(self, mu: Array) -> Array:
+        return mu * (1 - mu)
+
+    def variance_derivative(self, mu: Array) -> Array:
+        return 1 - 2 * mu
+
+    def variance_derivative2(self, mu: Array) -> Array:
+        return np.full_like(mu, -2.0, dtype=float)
+
+    @quiet
+    def unit_deviance(self, y: Array, mu: Array) -> Array:
+        difference = np.asarray(mu - y)
+        ones = _times_or_zero(y, relative_deviance(mu, y, difference), mu)
+        zeros = _times_or_zero(1 - y, relative_deviance(1 - mu, 1 - y, -difference), 1 - mu)
+        return 2 * (ones + zeros)
+
+    @quiet
+    def unit_deviance_at(self, y: Array, eta: Array, link: Link) -> Array:
+        log_mean = link.log_mean_derivatives(eta, 0)[0]
+        log_complement = link.log_complement_derivatives(eta, 0)[0]
+        entropy = sc.xlogy(y, y) + sc.xlog1py(1 - y, -y)
+        deviance = np.asarray(2 * (entropy - _mix(y, log_mean, log_complement)))
+        near = (deviance < 0.05) & (entropy < 0)  # with y = 0 or 1 there is nothing to cancel
+        if near.any():
+            y, eta = (array[near] for array in np.broadcast_arrays(y, eta))
+            mu, complement = link.inverse(eta), link.complement(eta)
+            difference = mu * (1 - y) - complement * y
+            ones = y * relative_deviance(mu, y, difference)
+            zeros = (1 - y) * relative_deviance(complement, 1 - y, -difference)
+            deviance[near] = 2 * (ones + zeros)
+        return deviance
+
+    def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
+        """Return ln C(w, w y) + w y ln y + w (1 - y) ln(1 - y), from Stirling's remainders (Loader 2000)."""
+        successes = _snap(np.multiply(y, w), w)
+        failures = np.maximum(w - successes, 0.0)
+        saturated = stirling_excess(w) - stirling_excess(successes) - stirling_excess(failures)
+        return _quasi(saturated, phi)
+
+    @quiet
+    def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
+        if link == LOGIT:
+            return self._logit_derivatives(y, eta, order)
+        log_mean = link.log_mean_derivatives(eta, order)
+        log_complement = link.log_complement_derivatives(eta, order)
+        return tuple(_mix(y, a, b) for a, b in zip(log_mean[1:], log_complement[1:], strict=True))
+
+    def _logit_derivatives(self, y: Array, eta: Array, order: int) -> tuple[Array, ...]:
+        mu, weight, score = _logistic_working(y, eta)
+        third = weight * np.tanh(np.multiply(eta, 0.5)) if order > 2 else mu
+        return (score, -weight, third)[:order]
+
+    @quiet
+    def _unit_working(self, y: Array, eta: Array, link: Link) -> tuple[Array, Array, Array]:
+        if link == LOGIT:
+            return _logistic_working(y, eta)
+        a = link.log_mean_derivatives(eta, 1)[1]
+        b = link.log_complement_derivatives(eta, 1)[1]
+        return link.inverse(eta), -a * b, _mix(y, a, b)
+
+    @quiet
+    def _unit_weight_derivative(self, eta: Array, link: Link) -> Array:
+        if link == LOGIT:
+            return link.inverse_derivatives(eta, 2)[2]
+        _, a, a1 = link.log_mean_derivatives(eta, 2)
+        _, b, b1 = link.log_complement_derivatives(eta, 2)
+        return -(a1 * b + a * b1)
+
+    def valid_mean(self, mu: Array) -> np.ndarray:
+        return np.greater_equal(mu, 0) & np.less_equal(mu, 1)
+
+    def in_support(self, y: Array, w: Values) -> np.ndarray:
+        successes = np.multiply(y, w)
+        whole = np.abs(successes - np.rint(successes)) <= COUNT_TOLERANCE * np.maximum(w, 1)
+        return (y >= 0) & (y <= 1) & whole
+
+    def initial_mean(self, y: Array, w: Values = 1.0) -> Array:
+        return (np.multiply(w, y) + 0.5) / (np.asarray(w) + 1)
+
+
+class Bernoulli(Binomial):
+    """y ~ Bernoulli(mu); a weight w counts the observation w times."""
+
+    name = "bernoulli"
+    support = "0 or 1"
+
+    def unit_deviance_at(self, y: Array, eta: Array, link: Link) -> Array:
+        log_mean = link.log_mean_derivatives(eta, 0)[0]
+        log_complement = link.log_complement_derivatives(eta, 0)[0]
+        return -2 * _mix(y, log_mean, log_complement)
+
+    def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
+        return _quasi(np.zeros(np.broadcast_shapes(np.shape(y), np.shape(w))), phi)
+
+    def in_support(self, y: Array, w: Values) -> np.ndarray:
+        return (y == 0) | (y == 1)
+
+
+def _times_or_zero(y: Array, deviance: Array, at_zero: Array) -> Array:
+    """Return y * deviance, and its limit ``at_zero`` where y = 0 (deviance is infinite there)."""
+    return np.where(np.equal(y, 0), at_zero, y * deviance)
+
+
+def _mix(y: Array, a: Array, b: Array) -> Array:
+    """Return y a + (1 - y) b with 0 * inf = 0."""
+    result = np.asarray(y * a + (1 - y) * b)
+    lost = np.isnan(result)
+    if lost.any():
+        result = np.where(lost & np.equal(y, 1), a, np.where(lost & np.equal(y, 0), b, result))
+    return result
+
+
+def _snap(counts: Array, w: Values) -> Array:
+    """Whole numbers where the counts are such up to rounding."""
+    whole = np.rint(counts)
+    return np.where(np.abs(counts - whole) <= COUNT_TOLERANCE * np.maximum(w, 1), whole, counts)
+
+
+@quiet
+def _logistic_working(y: Array, eta: Array) -> tuple[Array, Array, Array]:
+    """Return mu, mu (1 - mu), y - mu for the logit link to full relative accuracy in both tails.
+
+    Below eta = -709, where mu = exp(eta) leaves the range of double precision, mu stays at 1e-308.
+    """
+    eta, y = np.asarray(eta, dtype=float), np.asarray(y, dtype=float)
+    odds_against = np.exp(-np.maximum(eta, -709.0))
+    mu = 1 / (1 + odds_against)
+    complement = odds_against * mu
+    return mu, mu * complement, y * complement - (1 - y) * mu
+
+
+class Poisson(ResponseFamily):
+    """y ~ Poisson(mu); a weight w counts the observation w times. The kernel is y ln mu - mu."""
+
+    name = "poisson"
+    canonical_link = LOG
+    has_dispersion = False
+    support = "whole numbers >= 0"
+
+    def variance(self, mu: Array) -> Array:
+        return np.array(mu, dtype=float)
+
+    def variance_derivative(self, mu: Array) -> Array:
+        return np.ones_like(mu, dtype=float)
+
+    def variance_derivative2(self, mu: Array) -> Array:
+        return np.zeros_like(mu, dtype=float)
+
+    @quiet
+    def unit_deviance(self, y: Array, mu: Array) -> Array:
+        return 2 * _times_or_zero(y, relative_deviance(mu, y), mu)
+
+    def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
+        return _quasi(-times(stirling_excess(y), w), phi)
+
+    @quiet
+    def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
+        if link == LOG:
+            mu = np.exp(eta)
+            return (y - mu, *(-mu,) * 2)[:order]
+        log_mean, mean = link.log_mean_derivatives(eta, order), link.inverse_derivatives(eta, order)
+        return tuple(y * a - m for a, m in zip(log_mean[1:], mean[1:], strict=True))
+
+    @quiet
+    def _unit_weight_derivative(self, eta: Array, link: Link) -> Array:
+        """The weight is mu' (ln mu)'."""
+        _, a, a1 = link.log_mean_derivatives(eta, 2)
+        _, m, m1 = link.inverse_derivatives(eta, 2)
+        return m1 * a + m * a1
+
+    def valid_mean(self, mu: Array) -> np.ndarray:
+        return np.isfinite(mu) & np.greater_equal(mu, 0)
+
+    def in_support(self, y: Array, w: Values) -> np.ndarray:
+        return (y >= 0) & (y == np.rint(y))
+
+    def initial_mean(self, y: Array, w: Values = 1.0) -> Array:
+        return y + 0.1
+
+
+class Gamma(ResponseFamily):
+    """y ~ Gamma(shape w/phi, mean mu). The kernel is -y/mu - ln mu."""
+
+    name = "gamma"
+    canonical_link = INVERSE
+    canonical_slope = -1.0
+    has_dispersion = True
+    support = "positive finite numbers"
+
+    def variance(self, mu: Array) -> Array:
+        return np.square(mu, dtype=float)
+
+    def variance_derivative(self, mu: Array) -> Array:
+        return 2 * np.asarray(mu, dtype=float)
+
+    def variance_derivative2(self, mu: Array) -> Array:
+        return np.full_like(mu, 2.0, dtype=float)
+
+    def unit_deviance(self, y: Array, mu: Array) -> Array:
+        return 2 * relative_deviance(y, mu)
+
+    def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
+        """Return a ln a - a - ln Gamma(a) - ln y for the shape a = w/phi."""
+        shape = np.divide(w, phi)
+        return np.log(shape) - stirling_excess(shape) - np.log(y)
+
+    def saturated_dispersion_derivatives(
+        self, y: Array, phi: Values = 1.0, w: Values = 1.0
+    ) -> tuple[Values, Values]:
+        first, second = stirling_excess_derivatives(np.divide(w, phi))
+        return first - 1, -second
+
+    @quiet
+    def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
+        log_mean = link.log_mean_derivatives(eta, order)
+        reciprocal = link.mean_power_derivatives(eta, -1.0, order)
+        return tuple(-y * r - a for a, r in zip(log_mean[1:], reciprocal[1:], strict=True))
+
+    @quiet
+    def _unit_working(self, y: Array, eta: Array, link: Link) -> tuple[Array, Array, Array]:
+        """With a = (ln mu)': weight a^2, score (y/mu - 1) a."""
+        mu, a = link.inverse(eta), link.log_mean_derivatives(eta, 1)[1]
+        if link == LOG:
+            return mu, a, y / mu - 1
+        return mu, a * a, (y / mu - 1) * a
+
+    @quiet
+    def _unit_weight_derivative(self, eta: Array, link: Link) -> Array:
+        _, a, a1 = link.log_mean_derivatives(eta, 2)
+        return 2 * a * a1
+
+    def valid_mean(self, mu: Array) -> np.ndarray:
+        return np.isfinite(mu) & np.greater(mu, 0)
+
+    def in_support(self, y: Array, w: Values) -> np.ndarray:
+        return y > 0
+
+
+class InverseGaussian(ResponseFamily):
+    """y ~ inverse Gaussian (Wald) with mean mu and shape w/phi. The kernel is 1/mu - y/(2 mu^2)."""
+
+    name = "inverse_gaussian"
+    canonical_link = INVERSE_SQUARED
+    canonical_slope = -0.5
+    has_dispersion = True
+    support = "positive finite numbers"
+
+    def variance(self, mu: Array) -> Array:
+        return np.asarray(mu, dtype=float) ** 3
+
+    def variance_derivative(self, mu: Array) -> Array:
+        return 3 * np.square(mu, dtype=float)
+
+    def variance_derivative2(self, mu: Array) -> Array:
+        return 6 * np.asarray(mu, dtype=float)
+
+    @quiet
+    def unit_deviance(self, y: Array, mu: Array) -> Array:
+        return np.square((y - mu) / mu) / y
+
+    def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
+        return -0.5 * np.log(2 * np.pi * np.divide(phi, w)) - 1.5 * np.log(y)
+
+    @quiet
+    def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
+        reciprocal = link.mean_power_derivatives(eta, -1.0, order)
+        squared = link.mean_power_derivatives(eta, -2.0, order)
+        half = np.multiply(y, 0.5)
+        return tuple(r - half * rr for r, rr in zip(reciprocal[1:], squared[1:], strict=True))
+
+    @quiet
+    def _unit_working(self, y: Array, eta: Array, link: Link) -> tuple[Array, Array, Array]:
+        """With a = (ln mu)': weight a^2/mu, score (y/mu - 1) a/mu."""
+        mu, a = link.inverse(eta), link.log_mean_derivatives(eta, 1)[1]
+        b = a / mu
+        return mu, a * b, (y / mu - 1) * b
+
+    @quiet
+    def _unit_weight_derivative(self, eta: Array, link: Link) -> Array:
+        _, a, a1 = link.log_mean_derivatives(eta, 2)
+        return (2 * a1 - a * a) * (a / link.inverse(eta))
+
+    def valid_mean(self, mu: Array) -> np.ndarray:
+        return np.isfinite(mu) & np.greater(mu, 0)
+
+    def in_support(self, y: Array, w: Values) -> np.ndarray:
+        return y > 0
+
+
+FAMILIES: dict[str, ResponseFamily] = {
+    family.name: family
+    for family in (Normal(), Bernoulli(), Binomial(), Poisson(), Gamma(), InverseGaussian())
+}
+"""All families by name; the tests loop over them."""

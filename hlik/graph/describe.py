@@ -1,0 +1,55 @@
+"""Names, shapes, dims and labels of the variables of a PyMC model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+from pytensor.graph.basic import Variable as GraphVariable
+
+from hlik.graph import algebra
+from hlik.graph.walk import Walker
+from hlik.model import Variable
+
+
+def describe(walker: Walker, rv: GraphVariable) -> Variable:
+    """Names, shape and dims of a random variable or Deterministic."""
+    model = walker.model
+    value = model.rvs_to_values.get(rv)
+    is_free = rv in walker.free
+    shape = walker.shape(rv) if is_free else _form_shape(walker, rv)
+    dims = model.named_vars_to_dims.get(rv.name) or (None,) * len(shape)
+    labels = tuple(d if d is not None else f"{rv.name}_dim_{k}" for k, d in enumerate(dims))
+    unconstrained = walker.value_shape(rv) if is_free else shape
+    return Variable(rv.name, rv.name if value is None or not is_free else value.name, shape, labels, unconstrained)
+
+
+def _form_shape(walker: Walker, rv: GraphVariable) -> tuple[int, ...]:
+    shape = algebra.shape_of(walker.form(rv))
+    return () if shape is None else tuple(int(k) for k in shape)
+
+
+def element_labels(model: pm.Model, variable: Variable) -> list[str]:
+    """``beta[x]`` and the like for every element, in C order."""
+    if not variable.shape:
+        return [variable.name]
+    labels = [
+        list(model.coords[dim]) if model.coords.get(dim) is not None else list(range(size))  # type: ignore[arg-type]
+        for dim, size in zip(variable.dims, variable.shape, strict=True)
+    ]
+    positions = np.indices(variable.shape).reshape(len(variable.shape), -1).T
+    return [f"{variable.name}[{', '.join(str(labels[k][i]) for k, i in enumerate(p))}]" for p in positions]
+
+
+def coords_of(model: pm.Model) -> dict[str, np.ndarray]:
+    """Coordinates with values, by dimension."""
+    return {name: np.asarray(values) for name, values in model.coords.items() if values is not None}
+
+
+def constant_data_of(model: pm.Model) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Every `pm.Data` container: its dims and value."""
+    data = {}
+    for variable in model.data_vars:
+        value = np.asarray(variable.get_value(borrow=True))
+        dims = model.named_vars_to_dims.get(variable.name) or (None,) * value.ndim
+        data[variable.name] = (tuple(d if d is not None else f"{variable.name}_dim_{k}" for k, d in enumerate(dims)), value)
+    return data

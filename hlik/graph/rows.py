@@ -1,0 +1,188 @@
+"""Linear maps from one variable to the elements of a graph node, stored without needless copies.
+
+A node with ``m`` elements that depends affinely on a variable with ``k`` elements has an ``(m, k)`` Jacobian.
+Three storages cover what models contain:
+
+========== ========================================== =====================================
+`Gather`   one entry a row: ``J[i, index[i]] = weight`` ``u[group]``, ``u[group] * x``, scalars
+`Dense`    a NumPy matrix                               ``X @ beta``
+`Sparse`   a SciPy CSR matrix                           everything else
+========== ========================================== =====================================
+
+All are immutable: every function returns a new map and may share arrays with its arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+
+@dataclass(frozen=True, eq=False)
+class Gather:
+    """``J[i, index[i]] = weight[i]``; `weight` is a scalar array when all rows share it."""
+
+    index: np.ndarray
+    weight: np.ndarray
+    size: int
+
+    @property
+    def length(self) -> int:
+        """Number of rows m."""
+        return self.index.size
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """``J = matrix``, shape (m, k)."""
+
+    matrix: np.ndarray
+
+    @property
+    def length(self) -> int:
+        """Number of rows m."""
+        return self.matrix.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Number of columns k."""
+        return self.matrix.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """``J = matrix``, SciPy CSR of shape (m, k)."""
+
+    matrix: sp.csr_array
+
+    @property
+    def length(self) -> int:
+        """Number of rows m."""
+        return self.matrix.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Number of columns k."""
+        return self.matrix.shape[1]
+
+
+Rows = Gather | Dense | Sparse
+
+
+def identity(size: int) -> Gather:
+    """The map of a variable onto itself."""
+    return Gather(np.arange(size, dtype=np.int32), np.array(1.0), size)
+
+
+def take(rows: Rows, index: np.ndarray) -> Rows:
+    """Rows `index` of the map, in that order and with repeats."""
+    if isinstance(rows, Gather):
+        weight = rows.weight if rows.weight.ndim == 0 else rows.weight[index]
+        return Gather(rows.index[index], weight, rows.size)
+    if isinstance(rows, Dense):
+        return Dense(rows.matrix[index])
+    return Sparse(rows.matrix[index])
+
+
+def scale(rows: Rows, weight: np.ndarray) -> Rows:
+    """Each row multiplied by its `weight` (shape (m,) or a scalar array)."""
+    if isinstance(rows, Gather):
+        return Gather(rows.index, rows.weight * weight, rows.size)
+    column = weight if weight.ndim == 0 else weight[:, None]
+    if isinstance(rows, Dense):
+        return Dense(rows.matrix * column)
+    if weight.ndim == 0:
+        return Sparse(rows.matrix * float(weight))
+    return Sparse(sp.csr_array(sp.diags_array(weight) @ rows.matrix))
+
+
+def add(left: Rows, right: Rows) -> Rows:
+    """The sum of two maps from the same variable."""
+    if isinstance(left, Gather) and isinstance(right, Gather) and np.array_equal(left.index, right.index):
+        return Gather(left.index, left.weight + right.weight, left.size)
+    if isinstance(left, Dense) or isinstance(right, Dense) or left.size == 1:
+        return Dense(to_dense(left) + to_dense(right))
+    return Sparse(sp.csr_array(to_csr(left) + to_csr(right)))
+
+
+def is_zero(rows: Rows) -> bool:
+    """Whether every entry is zero."""
+    if isinstance(rows, Gather):
+        return not np.any(rows.weight)
+    if isinstance(rows, Dense):
+        return not np.any(rows.matrix)
+    return not np.any(rows.matrix.data)
+
+
+def same(left: Rows, right: Rows) -> bool:
+    """Whether two maps are equal entry by entry (by storage: `False` is no proof of difference)."""
+    if left is right:
+        return True
+    if isinstance(left, Gather) and isinstance(right, Gather):
+        return np.array_equal(left.index, right.index) and np.array_equal(
+            np.broadcast_to(left.weight, left.index.shape), np.broadcast_to(right.weight, right.index.shape)
+        )
+    if isinstance(left, Dense) and isinstance(right, Dense):
+        return np.array_equal(left.matrix, right.matrix)
+    if isinstance(left, Sparse) and isinstance(right, Sparse):
+        return left.matrix.shape == right.matrix.shape and abs(left.matrix - right.matrix).nnz == 0
+    return False
+
+
+def apply(matrix: np.ndarray | sp.sparray, rows: Rows) -> Rows:
+    """``matrix @ J`` for a data matrix; dense data on the identity are kept as they are, uncopied."""
+    dense_result = not sp.issparse(matrix)
+    if isinstance(rows, Gather) and rows.length == rows.size and rows.weight.ndim == 0:
+        if np.array_equal(rows.index, np.arange(rows.size)):
+            weight = float(rows.weight)
+            product = matrix if weight == 1.0 else matrix * weight
+            return Dense(np.asarray(product, float)) if dense_result else Sparse(sp.csr_array(product))
+    if isinstance(rows, Dense):
+        return Dense(np.asarray(matrix @ rows.matrix))
+    if dense_result and np.count_nonzero(matrix) * 2 > matrix.size:
+        return Dense(np.asarray(matrix @ to_csr(rows).toarray()))
+    return Sparse(sp.csr_array(sp.csr_array(matrix) @ to_csr(rows)))
+
+
+def stack(parts: list[Rows | None], lengths: list[int], size: int) -> Rows:
+    """Maps one below the other; `None` stands for that many zero rows."""
+    if all(part is None or isinstance(part, Dense) for part in parts):
+        dense = [np.zeros((m, size)) if p is None else to_dense(p) for p, m in zip(parts, lengths, strict=True)]
+        return Dense(np.vstack(dense))
+    if all(isinstance(part, Gather) for part in parts):
+        gathers = [part for part in parts if isinstance(part, Gather)]
+        weight = np.concatenate([np.broadcast_to(g.weight, g.index.shape) for g in gathers])
+        return Gather(np.concatenate([g.index for g in gathers]), weight, size)
+    sparse = [sp.csr_array((m, size)) if p is None else to_csr(p) for p, m in zip(parts, lengths, strict=True)]
+    return Sparse(sp.csr_array(sp.vstack(sparse)))
+
+
+def to_csr(rows: Rows) -> sp.csr_array:
+    """The map as CSR; explicit zeros of a `Gather` are kept, so its pattern does not depend on the data."""
+    if isinstance(rows, Gather):
+        weight = np.array(np.broadcast_to(rows.weight, rows.index.shape), dtype=float)
+        pointer = np.arange(rows.length + 1, dtype=np.int32)
+        return sp.csr_array((weight, rows.index, pointer), shape=(rows.length, rows.size))
+    if isinstance(rows, Dense):
+        return sp.csr_array(rows.matrix)
+    return rows.matrix
+
+
+def to_dense(rows: Rows) -> np.ndarray:
+    """The map as a NumPy matrix: for fixed effects and small maps only."""
+    if isinstance(rows, Dense):
+        return rows.matrix
+    if isinstance(rows, Sparse):
+        return rows.matrix.toarray()
+    matrix = np.zeros((rows.length, rows.size))
+    matrix[np.arange(rows.length), rows.index] = rows.weight
+    return matrix
+
+
+def multiply(rows: Rows, vector: np.ndarray) -> np.ndarray:
+    """``J @ vector``."""
+    if isinstance(rows, Gather):
+        return rows.weight * vector[rows.index]
+    return rows.matrix @ vector

@@ -1,0 +1,70 @@
+"""The vector theta of dispersion parameters, and which expressions of the graph are closed-form maps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from pytensor.graph.basic import Variable
+
+from hlik.graph import forms as fm
+from hlik.graph import rows as lin
+from hlik.graph.compile import graph_map
+from hlik.graph.forms import Affine, Mapped
+from hlik.graph.walk import Walker
+from hlik.links import LINKS, identify_inverse
+from hlik.maps import ConstantMap, LinkMap, ThetaMap
+
+
+@dataclass(frozen=True, eq=False)
+class ThetaLayout:
+    """Where each dispersion parameter's unconstrained value stands in theta."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    index: dict[str, slice] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, walker: Walker, names: Sequence[str]) -> ThetaLayout:
+        """Lay the variables `names` one after the other."""
+        shapes = tuple(walker.value_shape(walker.model[name]) for name in names)
+        index, start = {}, 0
+        for name, shape in zip(names, shapes, strict=True):
+            size = int(np.prod(shape, dtype=int))
+            index[name] = slice(start, start + size)
+            start += size
+        return cls(tuple(names), shapes, index)
+
+    @property
+    def size(self) -> int:
+        """Number of dispersion parameters r."""
+        return max((part.stop for part in self.index.values()), default=0)
+
+    def map_of(self, walker: Walker, expression: Variable) -> ThetaMap | None:
+        """The expression as a function of theta; None where it depends on other free variables."""
+        form = walker.form(expression)
+        if fm.is_constant(form):
+            return ConstantMap(_collapsed(np.asarray(form, float).ravel()), self.size)
+        if not fm.inputs_of(form) <= set(self.names):
+            return None
+        if isinstance(form, Affine):
+            return self._linked(form, "identity")
+        if isinstance(form, Mapped):
+            link = LINKS["log"] if form.is_exp else identify_inverse(form.function)
+            if link is not None:
+                return self._linked(form.affine, link.name)
+        return graph_map(walker.model, expression, self.names, self.shapes, walker.fixed)
+
+    def _linked(self, affine: Affine, link: str) -> LinkMap:
+        matrix = np.zeros((affine.offset.size, self.size))
+        for name, rows in affine.rows.items():
+            matrix[:, self.index[name]] = lin.to_dense(rows)
+        offset = affine.offset.ravel()
+        if offset.size > 1 and not np.ptp(offset) and not np.any(np.ptp(matrix, axis=0)):
+            matrix, offset = matrix[:1], offset[:1]
+        return LinkMap(matrix, offset, LINKS[link])
+
+
+def _collapsed(values: np.ndarray) -> np.ndarray:
+    return values[:1] if values.size > 1 and not np.ptp(values) else values

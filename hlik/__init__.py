@@ -1,0 +1,34 @@
+"""hlik: hierarchical PyMC models fitted by likelihood."""
+
+from hlik._version import __version__
+from hlik.errors import ConvergenceWarning, DataWarning, ModelError
+from hlik.estimators.eql import EQL
+from hlik.fit import fit
+from hlik.inference.tables import ranef, summary
+from hlik.inference_data import history
+from hlik.inspection import inspect
+from hlik.transforms import reciprocal
+
+__all__ = [
+    "EQL",
+    "ConvergenceWarning",
+    "DataWarning",
+    "ModelError",
+    "__version__",
+    "fit",
+    "history",
+    "inspect",
+    "plot_diagnostics",
+    "ranef",
+    "reciprocal",
+    "summary",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load the plots when first asked for: matplotlib's pyplot is slow to import."""
+    if name == "plot_diagnostics":
+        from hlik.plots import plot_diagnostics
+
+        return plot_diagnostics
+    raise AttributeError(f"module 'hlik' has no attribute {name!r}")

@@ -94,7 +94,9 @@ class AugmentedModel:
         """The model at (beta, v); None where a mean or an effect is outside its range."""
         return self.at_predictor(beta, v, self.predictor(beta, v), spread)
 
-    def at_predictor(self, beta: np.ndarray, v: np.ndarray, eta: np.ndarray, spread: Dispersions) -> Point | None:
+    def at_predictor(
+        self, beta: np.ndarray, v: np.ndarray, eta: np.ndarray, spread: Dispersions
+    ) -> Point | None:
         """As `at`, with the predictor already known."""
         mu, weight, score = np.empty_like(eta), np.empty_like(eta), np.empty_like(eta)
         objective = 0.0
@@ -138,7 +140,9 @@ class AugmentedModel:
             )
         for effect in self.model.random_effects:
             if effect.index.start <= column < effect.index.stop:
-                return f"The information on level {column - effect.index.start} of {effect.name!r} is singular."
+                return (
+                    f"The information on level {column - effect.index.start} of {effect.name!r} is singular."
+                )
         return "The weighted design matrix is singular."
 
     def scores(self, point: Point) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +168,8 @@ class AugmentedModel:
                 point.beta + length * d_beta, point.v + length * d_v, point.eta + length * d_eta, spread
             )
             if new is not None and (
-                slope <= tiny or new.objective >= point.objective + 1e-4 * length * slope - 1e-12 * abs(point.objective)
+                slope <= tiny
+                or new.objective >= point.objective + 1e-4 * length * slope - 1e-12 * abs(point.objective)
             ):
                 return new, length
             length *= 0.5
@@ -185,5 +190,7 @@ def random_deviances(model: HierarchicalModel, v: np.ndarray) -> np.ndarray:
 
 def response_deviances(model: HierarchicalModel, mu: np.ndarray) -> np.ndarray:
     """Deviance components of all responses, stacked, shape (N,)."""
-    parts: Sequence[np.ndarray] = [deviance_components(response, mu[response.rows]) for response in model.responses]
+    parts: Sequence[np.ndarray] = [
+        deviance_components(response, mu[response.rows]) for response in model.responses
+    ]
     return np.concatenate(parts) if len(parts) > 1 else parts[0]

@@ -32,6 +32,7 @@ from scipy import special as sc
 from hlik.family_base import DispersionDerivatives, ResponseFamily, Values, Working, times
 from hlik.link_base import Link
 from hlik.links import IDENTITY, INVERSE, INVERSE_SQUARED, LOG, LOGIT
+from hlik.probability_links import SymmetricLink
 from hlik.special import Array, quiet, relative_deviance, stirling_excess, stirling_excess_derivatives
 
 __all__ = [
@@ -77,6 +78,8 @@ class Normal(ResponseFamily):
         return np.isfinite(y)
 
 
+TAIL_PROBABILITY = 1e-20
+"""Below it densities and probabilities lose digits of their exponents; their ratio then comes from logarithms."""
 COUNT_TOLERANCE = 1e-9
 """How far w y may be from a whole number, relative to w: a proportion y = r/w has been rounded once."""
 
@@ -147,11 +150,19 @@ class Binomial(ResponseFamily):
 
     @quiet
     def _unit_working(self, y: Array, eta: Array, link: Link) -> tuple[Array, Array, Array]:
+        """With theta' = mu'/(mu (1 - mu)): weight mu' theta', score (y - mu) theta'; in the tails from a and b."""
         if link == LOGIT:
             return _logistic_working(y, eta)
-        a = link.log_mean_derivatives(eta, 1)[1]
-        b = link.log_complement_derivatives(eta, 1)[1]
-        return link.inverse(eta), -a * b, _mix(y, a, b)
+        mu, slope = link.inverse_derivatives(eta, 1)
+        complement = link.complement(eta)
+        theta1 = slope / (mu * complement)
+        weight, score = slope * theta1, (y * complement - (1 - y) * mu) * theta1
+        tail = ~(mu * complement > TAIL_PROBABILITY)
+        if tail.any():
+            a = link.log_mean_derivatives(np.where(tail, eta, 0.5), 1)[1]
+            b = link.log_complement_derivatives(np.where(tail, eta, 0.5), 1)[1]
+            weight, score = np.where(tail, -a * b, weight), np.where(tail, _mix(y, a, b), score)
+        return mu, weight, score
 
     @quiet
     def _unit_weight_derivative(self, eta: Array, link: Link) -> Array:
@@ -179,10 +190,25 @@ class Bernoulli(Binomial):
     name = "bernoulli"
     support = "0 or 1"
 
+    @quiet
+    def unit_deviance(self, y: Array, mu: Array) -> Array:
+        return -2 * np.where(np.equal(y, 1), np.log(mu), np.log1p(-mu))
+
     def unit_deviance_at(self, y: Array, eta: Array, link: Link) -> Array:
+        if isinstance(link, SymmetricLink):
+            return -2 * link.log_mean_derivatives((2 * y - 1) * eta, 0)[0]
         log_mean = link.log_mean_derivatives(eta, 0)[0]
         log_complement = link.log_complement_derivatives(eta, 0)[0]
         return -2 * _mix(y, log_mean, log_complement)
+
+    @quiet
+    def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
+        """With a symmetric link the kernel is ln mu(s eta), s = 2 y - 1: one of ln mu and ln(1 - mu) is enough."""
+        if link == LOGIT or not isinstance(link, SymmetricLink):
+            return super().kernel_derivatives(y, eta, link, order)
+        sign = 2 * y - 1
+        terms = link.log_mean_derivatives(sign * eta, order)[1:]
+        return tuple(sign * term if k % 2 == 0 else term for k, term in enumerate(terms))
 
     def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
         return _quasi(np.zeros(np.broadcast_shapes(np.shape(y), np.shape(w))), phi)
@@ -218,9 +244,11 @@ def _logistic_working(y: Array, eta: Array) -> tuple[Array, Array, Array]:
     Below eta = -709, where mu = exp(eta) leaves the range of double precision, mu stays at 1e-308.
     """
     eta, y = np.asarray(eta, dtype=float), np.asarray(y, dtype=float)
-    odds_against = np.exp(-np.maximum(eta, -709.0))
+    odds_against = np.asarray(np.maximum(eta, -709.0))
+    np.negative(odds_against, out=odds_against)
+    np.exp(odds_against, out=odds_against)
     mu = 1 / (1 + odds_against)
-    complement = odds_against * mu
+    complement = np.multiply(odds_against, mu, out=odds_against)
     return mu, mu * complement, y * complement - (1 - y) * mu
 
 
@@ -233,7 +261,7 @@ class Poisson(ResponseFamily):
     support = "whole numbers >= 0"
 
     def variance(self, mu: Array) -> Array:
-        return np.array(mu, dtype=float)
+        return np.asarray(mu, dtype=float)
 
     def variance_derivative(self, mu: Array) -> Array:
         return np.ones_like(mu, dtype=float)

@@ -62,8 +62,10 @@ class Link(ABC):
     @quiet
     def log_complement_derivatives(self, eta: Array, order: int) -> Derivatives:
         """Return ln(1 - mu) and its derivatives with respect to eta."""
-        slopes = self.inverse_derivatives(eta, order)[1:]
-        return _log_chain((self.complement(eta), *(-slope for slope in slopes)))
+        mu, *slopes = self.inverse_derivatives(eta, order)
+        complement = self.complement(eta)
+        value = np.where(mu < 0.5, np.log1p(-mu), np.log(complement))
+        return (value, *_log_chain((complement, *(-slope for slope in slopes)))[1:])
 
     @quiet
     def mean_power_derivatives(self, eta: Array, power: float, order: int) -> Derivatives:

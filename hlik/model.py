@@ -119,8 +119,8 @@ class Response:
         Prior weights (trials for a Binomial), shape (n,) or (1,).
     dispersion
         phi as a function of theta, of size 1 or n; None where phi is 1.
-    X_names
-        One label per fixed effect column is kept by the model, not here.
+    trials
+        Number of trials of a Binomial, shape (n,); None for others.
     """
 
     variable: Variable
@@ -131,6 +131,7 @@ class Response:
     family: ResponseFamily | None = None
     link: Link | None = None
     dispersion: ThetaMap | None = None
+    trials: np.ndarray | None = None
     obstacle: str | None = None
 
     @property

@@ -11,7 +11,7 @@ from hlik.link_base import Derivatives, Link
 from hlik.special import Array, exp_remainder, log_ndtr_derivatives, quiet
 
 
-class _SymmetricLink(Link):
+class SymmetricLink(Link):
     """A distribution function with F(-eta) = 1 - F(eta): what holds for mu holds for 1 - mu, mirrored."""
 
     def complement(self, eta: Array) -> Array:
@@ -27,7 +27,7 @@ def _mirror(f: Derivatives) -> Derivatives:
 
 
 @dataclass(frozen=True)
-class Logit(_SymmetricLink):
+class Logit(SymmetricLink):
     """eta = ln(mu/(1 - mu)), canonical for the Bernoulli and binomial families."""
 
     name = "logit"
@@ -72,7 +72,7 @@ class Logit(_SymmetricLink):
 
 
 @dataclass(frozen=True)
-class Probit(_SymmetricLink):
+class Probit(SymmetricLink):
     """eta = Phi^-1(mu)."""
 
     name = "probit"
@@ -99,7 +99,7 @@ class Probit(_SymmetricLink):
 
 
 @dataclass(frozen=True)
-class Cauchit(_SymmetricLink):
+class Cauchit(SymmetricLink):
     """eta = tan(pi (mu - 1/2))."""
 
     name = "cauchit"
@@ -120,6 +120,11 @@ class Cauchit(_SymmetricLink):
         second = -2 * eta * np.pi * first**2
         third = (6 * eta**2 - 2) * np.pi**2 * first**3
         return (self.inverse(eta), first, second, third)[: order + 1]
+
+    @quiet
+    def log_mean_derivatives(self, eta: Array, order: int) -> Derivatives:
+        value, *slopes = super().log_mean_derivatives(eta, order)
+        return (np.where(np.greater(eta, 0), np.log1p(-self.complement(eta)), value), *slopes)
 
 
 # Beyond these exp(-z) and z exp(-z) are 0 in double precision, while z^2 or z itself would overflow.

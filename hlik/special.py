@@ -44,10 +44,12 @@ def stirling_excess(x: Array | float) -> Array:
     mean. For large x it is ln(2 pi x)/2 + 1/(12 x) - ...
     """
     x = np.asarray(x, dtype=float)
-    large = np.maximum(x, STIRLING_FROM)
-    series = horner(large**-2.0, STIRLING) / large + 0.5 * np.log(2 * np.pi * large)
-    small = np.minimum(x, STIRLING_FROM)
-    return np.where(x < STIRLING_FROM, sc.gammaln(small + 1) - sc.xlogy(small, small) + small, series)
+    result = np.asarray(sc.gammaln(x + 1) - sc.xlogy(x, x) + x)
+    large = np.asarray(x >= STIRLING_FROM)
+    if large.any():
+        big = x[large]
+        result[large] = horner(big**-2.0, STIRLING) / big + 0.5 * np.log(2 * np.pi * big)
+    return result
 
 
 @quiet
@@ -111,8 +113,8 @@ def log1mexp(x: Array) -> Array:
     return np.where(x > -np.log(2), np.log(-np.expm1(x)), np.log1p(-np.exp(np.minimum(x, 0.0))))
 
 
-MILLS_TAIL_FROM = 4.0
-MILLS_LEVELS = 40
+MILLS_TAIL_FROM = 2.0
+MILLS_LEVELS = 60  # the fraction is then cut off at a relative error of exp(-4 sqrt(120)) = 1e-19 or less
 
 
 @quiet

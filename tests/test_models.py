@@ -5,6 +5,8 @@ import pandas as pd
 import pymc as pm
 import pytest
 from pytensor import config
+from scipy import stats
+from scipy.special import betaln, expit, log_expit, logsumexp
 
 from models import bacteria, epilepsy, lip_cancer, make_data, salamander, seeds, sleepstudy
 
@@ -189,3 +191,91 @@ def test_sleepstudy_numbers_follow_from_dense_algebra(published, slope, reml):
     np.testing.assert_allclose(beta, published["beta"], rtol=1e-6)
     np.testing.assert_allclose(np.sqrt(np.diag(np.linalg.inv(A))), published["se_beta"], rtol=1e-6)
     np.testing.assert_allclose(log_likelihood, published["log_likelihood"], atol=1e-5)
+
+
+def log_normal(v: np.ndarray, sigma: float) -> np.ndarray:
+    return stats.norm.logpdf(v, 0, sigma)
+
+
+def log_logit_beta(v: np.ndarray, lam: float) -> np.ndarray:
+    """Log density of v = logit(u), u ~ Beta(a, a), a = 1 / (2 lam)."""
+    a = 1 / (2 * lam)
+    return a * (log_expit(v) + log_expit(-v)) - betaln(a, a)
+
+
+def negative_binomial(y: np.ndarray, mu: np.ndarray, alpha: float) -> np.ndarray:
+    return stats.nbinom.logpmf(y, alpha, alpha / (alpha + mu))
+
+
+def exact_cases() -> dict:
+    """For each model with one grouping factor: X, group, log density of y given eta, that of v, published."""
+    germ, germ_exact, germ_normal = seeds.load(), seeds.EXACT_BETA, seeds.EXACT_NORMAL
+    bact, fits, lips = bacteria.load(), epilepsy.load(), lip_cancer.load()
+    r, n, present = (column.to_numpy() for column in (germ["r"], germ["n"], bact["y"] == "y"))
+    seizures, cases, expected = (c.to_numpy() for c in (fits["y"], lips["observed"], lips["expected"]))
+    plates, children, patients, districts = (
+        pd.factorize(column)[0] for column in (germ["plate"], bact["ID"], fits["subject"], lips["district"])
+    )
+    return {
+        "seeds": (
+            seeds.design(germ),
+            plates,
+            lambda eta, i: stats.binom.logpmf(r[i], n[i], expit(eta)),
+            lambda v: log_logit_beta(v, germ_exact["lam"]),
+            germ_exact,
+        ),
+        "seeds_normal": (
+            seeds.design(germ),
+            plates,
+            lambda eta, i: stats.binom.logpmf(r[i], n[i], expit(eta)),
+            lambda v: log_normal(v, germ_normal["sigma"]),
+            germ_normal,
+        ),
+        "bacteria": (
+            np.column_stack([np.ones(220), bact["week"]]),
+            children,
+            lambda eta, i: log_expit(np.where(present[i], eta, -eta)),
+            lambda v: log_normal(v, bacteria.EXACT["sigma2"] ** 0.5),
+            bacteria.EXACT,
+        ),
+        "epilepsy": (
+            epilepsy.design(fits),
+            patients,
+            lambda eta, i: negative_binomial(
+                seizures[i], np.exp(eta), epilepsy.EXACT_NEGATIVE_BINOMIAL["alpha"]
+            ),
+            lambda v: log_normal(v, epilepsy.EXACT_NEGATIVE_BINOMIAL["sigma2"] ** 0.5),
+            epilepsy.EXACT_NEGATIVE_BINOMIAL,
+        ),
+        "lip_cancer": (
+            np.column_stack([np.ones(56), lips["aff"]]),
+            districts,
+            lambda eta, i: stats.poisson.logpmf(cases[i], expected[i] * np.exp(eta)),
+            lambda v: log_normal(v, lip_cancer.EXACT["sigma2"] ** 0.5),
+            lip_cancer.EXACT,
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["seeds", "seeds_normal", "bacteria", "epilepsy", "lip_cancer"])
+def test_exact_numbers_follow_by_quadrature(name):
+    """The marginal log-likelihood is the published one at the published estimates, and flat in beta there.
+
+    The integral over each effect is a sum over a fine, even grid: exact to rounding for smooth functions that
+    vanish at both ends.
+    """
+    X, group, log_y, log_v, published = exact_cases()[name]
+    grid = np.linspace(-12, 12, 1201)
+    rows = np.arange(len(X))[:, None]
+
+    def log_likelihood(beta: np.ndarray) -> float:
+        terms = log_y((X @ beta)[:, None] + grid, rows)
+        by_group = np.zeros((group.max() + 1, grid.size))
+        np.add.at(by_group, group, terms)
+        return logsumexp(by_group + log_v(grid) + np.log(grid[1] - grid[0]), axis=1).sum()
+
+    beta = np.array(published["beta"])
+    assert log_likelihood(beta) == pytest.approx(published["log_likelihood"], abs=1e-6)
+    for step in 1e-4 * np.eye(beta.size):
+        slope = (log_likelihood(beta + step) - log_likelihood(beta - step)) / 2e-4
+        assert slope == pytest.approx(0, abs=1e-4)

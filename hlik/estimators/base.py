@@ -80,11 +80,16 @@ class Estimator(Protocol):
     def obstacles(self, model: HierarchicalModel) -> list[str]:
         """Why it cannot fit this model; empty where it can."""
 
-    def prepare(self, model: HierarchicalModel, start: dict[str, np.ndarray], rng: np.random.Generator) -> Any:
+    def prepare(
+        self, model: HierarchicalModel, start: dict[str, np.ndarray], rng: np.random.Generator
+    ) -> Any:
         """The problem and its first state."""
 
     def step(self, state: Any) -> tuple[Any, dict[str, float]]:
         """The next state, and numbers for the history."""
+
+    def position(self, state: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(beta, theta) where the state stands, for the history."""
 
     def status(self, state: Any) -> str:
         """`RUNNING`, `CONVERGED`, or why it stopped, in plain words."""

@@ -114,7 +114,9 @@ def _average_information(
         if response.dispersion is not None:
             rows = response.rows
             weight = point.weight[rows]
-            residual = np.divide(point.score[rows], weight, out=np.zeros(rows.stop - rows.start), where=weight > 0)
+            residual = np.divide(
+                point.score[rows], weight, out=np.zeros(rows.stop - rows.start), where=weight > 0
+            )
             F[rows] += residual[:, None] * next(parts).log_slope
     pseudo = np.zeros((model.n_random, model.n_theta))
     for effect, component in zip(model.random_effects, parts, strict=True):

@@ -76,15 +76,21 @@ class EQL:
         if self.correction not in (None, "HL11"):
             raise ModelError(f"EQL(correction={self.correction!r}): expected None or 'HL11'.")
         if isinstance(self.dispersion, str) and self.dispersion not in ("model", "estimate"):
-            raise ModelError(f"EQL(dispersion={self.dispersion!r}): expected 'model', 'estimate' or a mapping.")
+            raise ModelError(
+                f"EQL(dispersion={self.dispersion!r}): expected 'model', 'estimate' or a mapping."
+            )
         if not (self.tol > 0 and self.max_iterations >= 1):
-            raise ModelError(f"EQL: tol and max_iterations must be positive; got {self.tol}, {self.max_iterations}.")
+            raise ModelError(
+                f"EQL: tol and max_iterations must be positive; got {self.tol}, {self.max_iterations}."
+            )
 
     def obstacles(self, model: HierarchicalModel) -> list[str]:
         """Why EQL cannot fit this model; empty where it can."""
         return list(model.obstacles)
 
-    def prepare(self, model: HierarchicalModel, start: dict[str, np.ndarray], rng: np.random.Generator) -> EQLState:
+    def prepare(
+        self, model: HierarchicalModel, start: dict[str, np.ndarray], rng: np.random.Generator
+    ) -> EQLState:
         """Analyse the sparse pattern once and find starting values."""
         model = with_quasi_dispersion(model, self.dispersion)
         augmented = AugmentedModel(model)
@@ -106,7 +112,9 @@ class EQL:
         """One iteration: 1. solve for (beta, v); 2. move theta."""
         # 1. (beta, v) given theta, to a hundredth of a percent of the last step on theta
         tolerance = max(1e-4 * min(1.0, state.decrement), 1e-12)
-        point, bordered, inner = solve_mean(state.augmented, state.point, state.spread, tolerance, self.correction)
+        point, bordered, inner = solve_mean(
+            state.augmented, state.point, state.spread, tolerance, self.correction
+        )
         found = dispersion_state(state.augmented.model, state.theta, state.spread, point, bordered)
         # 2. theta
         active = _drop_boundary(state.augmented.model, found, state.active)
@@ -129,6 +137,11 @@ class EQL:
         )
         row = {"step": proposal.decrement, "inner_iterations": float(inner), "objective": point.objective}
         return new, row
+
+    def position(self, state: EQLState) -> tuple[np.ndarray, np.ndarray]:
+        """(beta, theta) of the last solved point."""
+        assert state.solved is not None
+        return state.solved.point.beta, state.solved.theta
 
     def status(self, state: EQLState) -> str:
         """`RUNNING`, `CONVERGED`, or why it stopped."""

@@ -90,7 +90,9 @@ def scalars(
     }
 
 
-def diagnostics(model: HierarchicalModel, point: Point, spread: Dispersions, found: DispersionState) -> Diagnostics:
+def diagnostics(
+    model: HierarchicalModel, point: Point, spread: Dispersions, found: DispersionState
+) -> Diagnostics:
     """Fitted values, leverages, deviance components and residuals, a row an observation or a random effect."""
     n = model.n_rows
     deviance, pearson, sign, phi_all = np.empty(n), np.empty(n), np.empty(n), np.empty(n)

@@ -20,12 +20,16 @@ from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
 
 
-def profile_score(model: HierarchicalModel, point: Point, spread: Dispersions, bordered: Bordered) -> np.ndarray:
+def profile_score(
+    model: HierarchicalModel, point: Point, spread: Dispersions, bordered: Bordered
+) -> np.ndarray:
     """The extra score of beta, shape (p,)."""
     if not model.n_random:
         return np.zeros(model.n_beta)
     weight_slope = _weight_slopes(model, point, spread)
-    share = np.divide(bordered.leverages_z(), point.weight, out=np.zeros_like(point.weight), where=point.weight > 0)
+    share = np.divide(
+        bordered.leverages_z(), point.weight, out=np.zeros_like(point.weight), where=point.weight > 0
+    )
     a = share * weight_slope
     t = bordered.factor_z.inverse_diagonal() * _random_weight_slopes(model, point, spread)
     implicit = bordered.factor_z.solve(model.Z.T @ a + t)

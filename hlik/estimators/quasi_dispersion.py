@@ -62,12 +62,18 @@ def with_quasi_dispersion(model: HierarchicalModel, setting: str | Mapping[str, 
         replace(
             effect,
             dispersion=PaddedMap(effect.dispersion, model.n_theta, n_theta),  # type: ignore[arg-type]
-            scale_map=None if effect.scale_map is None else PaddedMap(effect.scale_map, model.n_theta, n_theta),
+            scale_map=None
+            if effect.scale_map is None
+            else PaddedMap(effect.scale_map, model.n_theta, n_theta),
         )
         for effect in model.random_effects
     )
     return replace(
-        model, responses=tuple(responses), random_effects=effects, parameters=tuple(parameters), n_theta=n_theta
+        model,
+        responses=tuple(responses),
+        random_effects=effects,
+        parameters=tuple(parameters),
+        n_theta=n_theta,
     )
 
 
@@ -82,15 +88,21 @@ def _designs(model: HierarchicalModel, setting: str | Mapping[str, Any]) -> dict
     designs = {}
     for name, value in setting.items():
         if name not in {r.name for r in model.responses}:
-            raise ModelError(f"EQL(dispersion=...) names {name!r}; the responses are {[r.name for r in model.responses]}.")
+            raise ModelError(
+                f"EQL(dispersion=...) names {name!r}; the responses are {[r.name for r in model.responses]}."
+            )
         if isinstance(value, str):
             if value not in ("model", "estimate"):
-                raise ModelError(f"EQL(dispersion={{{name!r}: {value!r}}}): expected 'model', 'estimate' or a matrix.")
+                raise ModelError(
+                    f"EQL(dispersion={{{name!r}: {value!r}}}): expected 'model', 'estimate' or a matrix."
+                )
             if value == "estimate" and name in without:
                 designs[name] = np.ones((1, 1))
             continue
         if name not in without:
-            raise ModelError(f"EQL(dispersion=...): {name!r} has a dispersion of its own; state its model in the graph.")
+            raise ModelError(
+                f"EQL(dispersion=...): {name!r} has a dispersion of its own; state its model in the graph."
+            )
         design = np.asarray(value, dtype=float)
         n = without[name].size
         if design.ndim != 2 or design.shape[0] != n or not np.all(np.isfinite(design)):

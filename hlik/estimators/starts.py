@@ -18,12 +18,18 @@ GLM_TOLERANCE = 1e-4  # relative change of the deviance: a start, not an estimat
 
 def check_start(model: HierarchicalModel, start: Mapping[str, np.ndarray]) -> None:
     """Refuse names and shapes that the model does not have."""
-    known = {p.name: p.variable for p in model.parameters} | {e.name: e.variable for e in model.random_effects}
+    known = {p.name: p.variable for p in model.parameters} | {
+        e.name: e.variable for e in model.random_effects
+    }
     for name, value in start.items():
         if name not in known:
-            raise ModelError(f"start= names {name!r}, which is no parameter or random effect: {sorted(known)}.")
+            raise ModelError(
+                f"start= names {name!r}, which is no parameter or random effect: {sorted(known)}."
+            )
         if np.shape(value) != known[name].shape:
-            raise ModelError(f"start[{name!r}] has shape {np.shape(value)}; {name} has shape {known[name].shape}.")
+            raise ModelError(
+                f"start[{name!r}] has shape {np.shape(value)}; {name} has shape {known[name].shape}."
+            )
 
 
 def start_beta(model: HierarchicalModel, start: Mapping[str, np.ndarray], v: np.ndarray) -> np.ndarray:
@@ -64,7 +70,11 @@ def _valid(
 ) -> np.ndarray | None:
     """`proposal`, or a point between it and `beta`, at which every mean is in its range."""
     if beta is None:
-        return proposal if _working(model, known + model.X @ proposal) is not None else _constant_start(model, known)
+        return (
+            proposal
+            if _working(model, known + model.X @ proposal) is not None
+            else _constant_start(model, known)
+        )
     for _ in range(20):
         if _working(model, known + model.X @ proposal) is not None:
             return proposal
@@ -76,7 +86,10 @@ def _constant_start(model: HierarchicalModel, known: np.ndarray) -> np.ndarray |
     """beta for which eta is as near as X allows to the link of the mean response: valid where X has an intercept."""
     target = np.concatenate(
         [
-            np.full(r.size, float(r.link.link(np.asarray(np.average(r.y, weights=np.broadcast_to(r.weight, r.y.shape))))))  # type: ignore[union-attr]
+            np.full(
+                r.size,
+                float(r.link.link(np.asarray(np.average(r.y, weights=np.broadcast_to(r.weight, r.y.shape))))),
+            )  # type: ignore[union-attr]
             for r in model.responses
         ]
     )
@@ -94,7 +107,9 @@ def _working(model: HierarchicalModel, eta: np.ndarray) -> tuple[np.ndarray, np.
         assert response.link is not None
         if not np.all(response.link.valid_eta(part)):
             return None
-        mu, weight[rows], score[rows] = response.family.working(response.y, part, response.link, 1.0, response.weight)
+        mu, weight[rows], score[rows] = response.family.working(
+            response.y, part, response.link, 1.0, response.weight
+        )
         if not np.all(response.family.valid_mean(mu)):
             return None
         deviance += float(deviance_components(response, mu).sum())
@@ -112,7 +127,9 @@ def start_theta(
         return np.zeros(0)
     phi, lam = _target_dispersions(model, beta, v)
     maps: list[tuple[ThetaMap, float]] = [
-        (response.dispersion, value) for response, value in zip(model.responses, phi, strict=True) if response.dispersion
+        (response.dispersion, value)
+        for response, value in zip(model.responses, phi, strict=True)
+        if response.dispersion
     ]
     maps += [(effect.dispersion, value) for effect, value in zip(model.random_effects, lam, strict=True)]  # type: ignore[misc]
     theta = _solve_maps(maps, model.n_theta)
@@ -122,7 +139,9 @@ def start_theta(
     return theta
 
 
-def _target_dispersions(model: HierarchicalModel, beta: np.ndarray, v: np.ndarray) -> tuple[list[float], list[float]]:
+def _target_dispersions(
+    model: HierarchicalModel, beta: np.ndarray, v: np.ndarray
+) -> tuple[list[float], list[float]]:
     eta = model.offset + model.X @ beta + (model.Z @ v if v.size else 0.0)
     phi = []
     for response in model.responses:
@@ -187,9 +206,13 @@ def unconstrained(parameter: Parameter, natural: np.ndarray, theta: np.ndarray) 
         with np.errstate(all="ignore"):
             eta = link.link(target)
         if not np.all(np.isfinite(eta)):
-            raise ModelError(f"start[{parameter.name!r}] = {natural} is outside the support of {parameter.name!r}.")
+            raise ModelError(
+                f"start[{parameter.name!r}] = {natural} is outside the support of {parameter.name!r}."
+            )
         return np.linalg.lstsq(matrix[:, parameter.index], eta - offset, rcond=None)[0]
     solution = optimize.least_squares(residuals, theta[parameter.index], xtol=1e-15, ftol=1e-15, gtol=1e-15)
     if np.max(np.abs(solution.fun)) > 1e-6 * (1 + np.max(np.abs(target))):
-        raise ModelError(f"start[{parameter.name!r}] = {natural} is outside the support of {parameter.name!r}.")
+        raise ModelError(
+            f"start[{parameter.name!r}] = {natural} is outside the support of {parameter.name!r}."
+        )
     return solution.x

@@ -67,7 +67,9 @@ def graph_map(
     for name, shape in zip(names, shapes, strict=True):
         value = model.rvs_to_values[model[name]]
         size = int(np.prod(shape, dtype=int))
-        pieces[value] = value.type.filter_variable(theta[start : start + size].reshape(shape), allow_convert=True)
+        pieces[value] = value.type.filter_variable(
+            theta[start : start + size].reshape(shape), allow_convert=True
+        )
         start += size
     flat = clone_replace(graph, pieces, rebuild_strict=False).ravel()
     jacobian = pytensor.gradient.jacobian(flat, theta, vectorize=True, disconnected_inputs="ignore")

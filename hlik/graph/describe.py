@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pymc as pm
 from pytensor.graph.basic import Variable as GraphVariable
@@ -20,7 +22,9 @@ def describe(walker: Walker, rv: GraphVariable) -> Variable:
     dims = model.named_vars_to_dims.get(rv.name) or (None,) * len(shape)
     labels = tuple(d if d is not None else f"{rv.name}_dim_{k}" for k, d in enumerate(dims))
     unconstrained = walker.value_shape(rv) if is_free else shape
-    return Variable(rv.name, rv.name if value is None or not is_free else value.name, shape, labels, unconstrained)
+    return Variable(
+        rv.name, rv.name if value is None or not is_free else value.name, shape, labels, unconstrained
+    )
 
 
 def _form_shape(walker: Walker, rv: GraphVariable) -> tuple[int, ...]:
@@ -30,14 +34,21 @@ def _form_shape(walker: Walker, rv: GraphVariable) -> tuple[int, ...]:
 
 def element_labels(model: pm.Model, variable: Variable) -> list[str]:
     """``beta[x]`` and the like for every element, in C order."""
-    if not variable.shape:
-        return [variable.name]
+    return labels_of(coords_of(model), variable, variable.name)
+
+
+def labels_of(coords: Mapping[str, np.ndarray], variable: Variable, name: str) -> list[str]:
+    """``name[label, ...]`` for every element of the value variable, in C order."""
+    shape = variable.unconstrained_shape
+    if not shape:
+        return [name]
+    keeps = shape == variable.shape
     labels = [
-        list(model.coords[dim]) if model.coords.get(dim) is not None else list(range(size))  # type: ignore[arg-type]
-        for dim, size in zip(variable.dims, variable.shape, strict=True)
+        coords[d] if keeps and d in coords and len(coords[d]) == size else range(size)
+        for d, size in zip(variable.dims if keeps else ("",) * len(shape), shape, strict=True)
     ]
-    positions = np.indices(variable.shape).reshape(len(variable.shape), -1).T
-    return [f"{variable.name}[{', '.join(str(labels[k][i]) for k, i in enumerate(p))}]" for p in positions]
+    positions = np.indices(shape).reshape(len(shape), -1).T
+    return [f"{name}[{', '.join(str(labels[k][i]) for k, i in enumerate(p))}]" for p in positions]
 
 
 def coords_of(model: pm.Model) -> dict[str, np.ndarray]:
@@ -51,5 +62,8 @@ def constant_data_of(model: pm.Model) -> dict[str, tuple[tuple[str, ...], np.nda
     for variable in model.data_vars:
         value = np.asarray(variable.get_value(borrow=True))
         dims = model.named_vars_to_dims.get(variable.name) or (None,) * value.ndim
-        data[variable.name] = (tuple(d if d is not None else f"{variable.name}_dim_{k}" for k, d in enumerate(dims)), value)
+        data[variable.name] = (
+            tuple(d if d is not None else f"{variable.name}_dim_{k}" for k, d in enumerate(dims)),
+            value,
+        )
     return data

@@ -109,7 +109,10 @@ def _(op: Op, rv: Variable) -> RandomParts:
 def _(op: Op, rv: Variable) -> RandomParts:
     shape, scale = op.dist_params(rv.owner)  # type: ignore[attr-defined]
     return RandomParts(
-        random_families.Gamma(), 1.0 / shape, must_vanish=pt.log(shape * scale), condition="a mean of 1 (alpha = beta)"
+        random_families.Gamma(),
+        1.0 / shape,
+        must_vanish=pt.log(shape * scale),
+        condition="a mean of 1 (alpha = beta)",
     )
 
 
@@ -117,7 +120,10 @@ def _(op: Op, rv: Variable) -> RandomParts:
 def _(op: Op, rv: Variable) -> RandomParts:
     alpha, beta = op.dist_params(rv.owner)  # type: ignore[attr-defined]
     return RandomParts(
-        random_families.Beta(), 0.5 / alpha, must_vanish=pt.log(alpha / beta), condition="a mean of 1/2 (alpha = beta)"
+        random_families.Beta(),
+        0.5 / alpha,
+        must_vanish=pt.log(alpha / beta),
+        condition="a mean of 1/2 (alpha = beta)",
     )
 
 
@@ -134,7 +140,9 @@ def _(op: Op, rv: Variable) -> RandomParts:
 
 def distribution_name(rv: Variable) -> str:
     """The distribution's name for people: "Normal", "Negative binomial" ..."""
-    label = str(getattr(rv.owner.op, "_print_name", (None,))[0] or type(rv.owner.op).__name__.removesuffix("RV"))
+    label = str(
+        getattr(rv.owner.op, "_print_name", (None,))[0] or type(rv.owner.op).__name__.removesuffix("RV")
+    )
     return label.removeprefix("_")
 
 

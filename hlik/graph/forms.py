@@ -158,7 +158,8 @@ def broadcast(affine: Affine, shape: tuple[int, ...]) -> Affine:
     else:
         index = np.broadcast_to(np.arange(size, dtype=np.int32).reshape(affine.shape), shape).ravel()
     return Affine(
-        {name: lin.take(rows, index) for name, rows in affine.rows.items()}, np.array(np.broadcast_to(affine.offset, shape))
+        {name: lin.take(rows, index) for name, rows in affine.rows.items()},
+        np.array(np.broadcast_to(affine.offset, shape)),
     )
 
 

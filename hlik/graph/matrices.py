@@ -75,7 +75,9 @@ def stacked_offset(responses: Sequence[Response], predictors: Mapping[str, Predi
     return np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
 
 
-def check_finite(responses: Sequence[Response], X: np.ndarray, Z: sp.csr_array, offset: np.ndarray, names: Sequence[str]) -> None:
+def check_finite(
+    responses: Sequence[Response], X: np.ndarray, Z: sp.csr_array, offset: np.ndarray, names: Sequence[str]
+) -> None:
     """Refuse NaN or infinite entries in the predictors, naming response, row and coefficient."""
     if np.isfinite(X.sum()) and np.isfinite(Z.data.sum()) and np.isfinite(offset.sum()):
         return

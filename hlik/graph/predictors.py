@@ -31,7 +31,9 @@ def read_predictor(walker: Walker, rv: Variable) -> Predictor:
     if parts is None:
         inputs = frozenset().union(*(fm.inputs_of(walker.form(source)) for source in _parameters(rv)))
         name = distribution_name(rv)
-        return Predictor(None, None, None, inputs, f"response {rv.name!r} is {name}, which has no closed form in hlik")
+        return Predictor(
+            None, None, None, inputs, f"response {rv.name!r} is {name}, which has no closed form in hlik"
+        )
     others = [part for part in (parts.dispersion, parts.trials, parts.shift) if part is not None]
     other_inputs = frozenset().union(*(fm.inputs_of(walker.form(part)) for part in others))
     mean = walker.form(parts.mean)

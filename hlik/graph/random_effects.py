@@ -42,7 +42,9 @@ def read_random_effect(
     dispersion = layout.map_of(walker, parts.dispersion)
     if dispersion is None and obstacle is None:
         others = sorted(fm.inputs_of(walker.form(parts.dispersion)) - set(layout.names))
-        obstacle = f"the dispersion of random effect {rv.name!r} depends on {others}, which are effects themselves"
+        obstacle = (
+            f"the dispersion of random effect {rv.name!r} depends on {others}, which are effects themselves"
+        )
     return RandomEffect(
         variable,
         index,
@@ -81,7 +83,9 @@ def _location_obstacle(walker: Walker, rv: GraphVariable, parts: RandomParts) ->
     if parts.must_vanish is not None:
         form = walker.form(parts.must_vanish)
         if not (fm.is_constant(form) and is_zero(form)):
-            return f"random effect {rv.name!r} needs {parts.condition} for EQL; move its mean into the predictor"
+            return (
+                f"random effect {rv.name!r} needs {parts.condition} for EQL; move its mean into the predictor"
+            )
     if parts.location is not None and rv.name not in walker.locations:
         form = walker.form(parts.location)
         if not (fm.is_constant(form) and is_zero(form)):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from functools import partial
+
 import numpy as np
 import pymc as pm
 from pytensor.graph.basic import Variable as GraphVariable
 
 from hlik.errors import ModelError
 from hlik.graph import forms as fm
+from hlik.graph.compile import GraphMap, graph_map
 from hlik.graph.describe import constant_data_of, coords_of, describe, element_labels
 from hlik.graph.families import is_zero, random_parts
 from hlik.graph.forms import Affine, Form, Opaque
@@ -85,10 +88,14 @@ def _check_model(model: pm.Model, fixed: Mapping[str, np.ndarray], weights: Mapp
         raise ModelError("The model has no free variable: there is nothing to estimate.")
     free = {rv.name for rv in model.free_RVs}
     if wrong := sorted(set(fixed) - free):
-        raise ModelError(f"fixed= names {wrong}, which the model does not have as free variables: {sorted(free)}.")
+        raise ModelError(
+            f"fixed= names {wrong}, which the model does not have as free variables: {sorted(free)}."
+        )
     observed = {rv.name for rv in model.observed_RVs}
     if wrong := sorted(set(weights) - observed):
-        raise ModelError(f"weights= names {wrong}, which are not observed variables; these are: {sorted(observed)}.")
+        raise ModelError(
+            f"weights= names {wrong}, which are not observed variables; these are: {sorted(observed)}."
+        )
 
 
 def _check_fixed(walker: Walker, fixed: Mapping[str, np.ndarray]) -> None:
@@ -156,7 +163,9 @@ def _assemble(
     for name in roles.random_effects:
         size = int(np.prod(walker.shape(names[name]), dtype=int))
         index = slice(start, start + size)
-        random_effects.append(read_random_effect(walker, names[name], index, layout, roles.scale_of.get(name)))
+        random_effects.append(
+            read_random_effect(walker, names[name], index, layout, roles.scale_of.get(name))
+        )
         start += size
     responses, row = [], 0
     for rv in walker.model.observed_RVs:
@@ -173,6 +182,11 @@ def _assemble(
     reported = [*roles.parameters, *roles.random_effects]
     forms = {name: walker.form(names[name]) for name in reported}
     deterministics = _deterministics(walker, forms)
+    graph_maps = {
+        d.name: partial(_graph_map, walker, d.name)
+        for d in deterministics
+        if isinstance(forms[d.name], Opaque)
+    }
     return HierarchicalModel(
         responses=tuple(responses),
         random_effects=tuple(random_effects),
@@ -186,6 +200,7 @@ def _assemble(
         forms=forms,
         coords=coords_of(walker.model),
         obstacles=tuple(obstacles),
+        graph_maps=graph_maps,
         constant_data=constant_data_of(walker.model),
     )
 
@@ -216,11 +231,15 @@ def _obstacles(
     """Why the closed-form estimators cannot serve this model."""
     found = [item.obstacle for item in (*responses, *effects) if item.obstacle]
     for potential in walker.model.potentials:
-        found.append(f"the potential {potential.name!r} is a free term of h: EQL knows only responses and random effects")
+        found.append(
+            f"the potential {potential.name!r} is a free term of h: EQL knows only responses and random effects"
+        )
     linear = set().union(*(p.affine.inputs for p in predictors.values() if p.affine is not None))
     for name in roles.parameters:
         if name in linear and name not in fixed_names:
-            found.append(f"{name!r} is a coefficient of a linear predictor and a dispersion parameter at once")
+            found.append(
+                f"{name!r} is a coefficient of a linear predictor and a dispersion parameter at once"
+            )
     if all(p.affine is not None for p in predictors.values()):
         for effect in effects:
             if effect.name not in linear and not effect.obstacle:
@@ -230,6 +249,12 @@ def _obstacles(
                     f"random effects (all others are then parameters)."
                 )
     return found
+
+
+def _graph_map(walker: Walker, target: str, names: Sequence[str]) -> GraphMap:
+    """A Deterministic without closed form as a function of the value variables `names`; built when asked for."""
+    shapes = [walker.value_shape(walker.model[name]) for name in names]
+    return graph_map(walker.model, walker.model[target], names, shapes, walker.fixed)
 
 
 def _deterministics(walker: Walker, forms: dict[str, Form]) -> tuple[Variable, ...]:

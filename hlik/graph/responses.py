@@ -35,8 +35,10 @@ def read_response(
     if predictor.parts is None:
         return Response(**common, y=y, weight=weight, obstacle=predictor.obstacle)
     family = predictor.parts.family
+    trials = None
     if predictor.parts.trials is not None:
-        y, weight = _proportions(rv.name, y, walker.value(predictor.parts.trials), weight)
+        trials = np.broadcast_to(np.asarray(walker.value(predictor.parts.trials), float).ravel(), y.shape)
+        y, weight = _proportions(rv.name, y, trials, weight)
     try:
         family.check_response(rv.name, y, weight)
     except ValueError as error:
@@ -50,6 +52,7 @@ def read_response(
         family=family,
         link=predictor.link,
         dispersion=dispersion,
+        trials=trials,
         obstacle=predictor.obstacle or obstacle,
     )
 
@@ -72,10 +75,11 @@ def _prior_weights(name: str, weights: np.ndarray | None, shape: tuple[int, ...]
 def _proportions(
     name: str, counts: np.ndarray, trials: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    trials = np.broadcast_to(np.asarray(trials, dtype=float).ravel(), counts.shape)
     if np.any(~(trials > 0)):
         row = int(np.flatnonzero(~(trials > 0))[0])
-        raise ModelError(f"Response {name!r}: row {row} has n = {trials[row]:g} trials; n must be at least 1.")
+        raise ModelError(
+            f"Response {name!r}: row {row} has n = {trials[row]:g} trials; n must be at least 1."
+        )
     bad = ~((counts >= 0) & (counts <= trials) & (counts == np.round(counts)))
     if np.any(bad):
         row = int(np.flatnonzero(bad)[0])
@@ -96,7 +100,10 @@ def _dispersion(
     parts = predictor.parts
     assert parts is not None
     if parts.shift is not None and not _is_zero_form(walker.form(parts.shift)):
-        return None, f"response {name!r} has a shift parameter (alpha), which the exponential family does not have"
+        return (
+            None,
+            f"response {name!r} has a shift parameter (alpha), which the exponential family does not have",
+        )
     if parts.dispersion is None:
         return None, None
     found = layout.map_of(walker, parts.dispersion)

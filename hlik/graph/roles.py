@@ -181,7 +181,9 @@ def _is_standard(rv: Variable, walker: Walker) -> bool:
 
 def _scale_operand(node: Apply, variable: Variable, own_level: bool, walker: Walker) -> Variable | None:
     """The other operand of a product, where it is a positive function of parameters."""
-    if not (isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, ps.Mul) and len(node.inputs) == 2):
+    if not (
+        isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, ps.Mul) and len(node.inputs) == 2
+    ):
         return None
     other = node.inputs[1] if node.inputs[0] is variable else node.inputs[0]
     if other is variable or not _free_ancestors([other], walker):
@@ -221,6 +223,10 @@ def _all_same(scales: Sequence[Variable], walker: Walker) -> bool:
         form = walker.form(other)
         if form is first:
             continue
-        if not (isinstance(first, Mapped) and isinstance(form, Mapped) and fm.same_affine(first.affine, form.affine)):
+        if not (
+            isinstance(first, Mapped)
+            and isinstance(form, Mapped)
+            and fm.same_affine(first.affine, form.affine)
+        ):
             return False
     return True

@@ -53,7 +53,9 @@ def form_of_node(node: Apply, forms: Sequence[Form]) -> Form:
 
 def _opaque_result(node: Apply, forms: Sequence[Form]) -> Opaque:
     result = algebra.opaque(forms) if isinstance(node.op, Elemwise) else unknown(node, forms)
-    return Opaque(result.inputs, result.shape if result.shape is not None else _static_shape(node), result.reason)
+    return Opaque(
+        result.inputs, result.shape if result.shape is not None else _static_shape(node), result.reason
+    )
 
 
 def _static_shape(node: Apply) -> tuple[int, ...] | None:
@@ -159,7 +161,9 @@ def _(op: DimShuffle, node: Apply, forms: Sequence[Form]) -> Form:
     numbers = numeric(node, [element_numbers(forms[0])])
     form = forms[0]
     affine = form.affine if isinstance(form, Mapped) else form
-    if isinstance(affine, Affine) and list(op.shuffle) == sorted(op.shuffle):  # order kept: only the shape changes
+    if isinstance(affine, Affine) and list(op.shuffle) == sorted(
+        op.shuffle
+    ):  # order kept: only the shape changes
         moved = Affine(affine.rows, affine.offset.reshape(numbers.shape))
         return moved if isinstance(form, Affine) else Mapped(form.function, moved, form.is_exp)
     return rearranged(form, numbers)
@@ -208,7 +212,9 @@ def _(op: Op, node: Apply, forms: Sequence[Form]) -> Form:
     return _assembled(node, (), forms[:2], after=forms[2:])
 
 
-def _assembled(node: Apply, before: Sequence[Form], parts: Sequence[Form], after: Sequence[Form] = ()) -> Form:
+def _assembled(
+    node: Apply, before: Sequence[Form], parts: Sequence[Form], after: Sequence[Form] = ()
+) -> Form:
     """Output of an Op that puts elements of `parts` into new places: run on numbers, then gather from the stack."""
     numbers, start = [], 0
     for part in parts:
@@ -228,7 +234,9 @@ def _stacked(parts: Sequence[Form]) -> Affine:
     affine = [part if isinstance(part, Affine) else Affine({}, np.asarray(part, float)) for part in parts]
     lengths = [part.offset.size for part in affine]
     sizes = {name: rows.size for part in affine for name, rows in part.rows.items()}
-    maps = {name: lin.stack([part.rows.get(name) for part in affine], lengths, k) for name, k in sizes.items()}
+    maps = {
+        name: lin.stack([part.rows.get(name) for part in affine], lengths, k) for name, k in sizes.items()
+    }
     return Affine(maps, np.concatenate([part.offset.ravel() for part in affine]))
 
 

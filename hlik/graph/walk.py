@@ -76,7 +76,9 @@ class Walker:
             size = op.size_param(node)
             if size.type.ndim == 1 and fm.is_constant(self.form(size)):
                 return tuple(int(k) for k in self.value(size))
-        return tuple(int(k) for k in self.model.eval_rv_shapes()[rv.name])  # multivariate with unknown static shape
+        return tuple(
+            int(k) for k in self.model.eval_rv_shapes()[rv.name]
+        )  # multivariate with unknown static shape
 
     def value_shape(self, rv: Variable) -> tuple[int, ...]:
         """Shape of the value variable of a free random variable."""
@@ -127,7 +129,9 @@ class Walker:
         backward = self._backward(rv)
         if backward is not None:
             form = self._memo[backward]
-            return form if not isinstance(form, Opaque) else Opaque(frozenset({name}), form.shape, form.reason)
+            return (
+                form if not isinstance(form, Opaque) else Opaque(frozenset({name}), form.shape, form.reason)
+            )
         if name in self.locations:
             location = self.locations[name]
             own = fm.variable(name, self.shape(rv))

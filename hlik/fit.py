@@ -1,0 +1,195 @@
+"""`fit`: the one outer loop, its history, its failures."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hlik.errors import ConvergenceWarning, ModelError
+from hlik.estimators.base import CONVERGED, RUNNING, Estimate, Estimator
+from hlik.estimators.eql import EQL
+from hlik.model import HierarchicalModel
+from hlik.progress import Progress
+
+ESTIMATORS: dict[str, type] = {"eql": EQL}
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What the loop hands to `hlik.inference_data`: the estimate, how it was reached, how it ended."""
+
+    estimate: Estimate
+    estimator: Estimator
+    status: str
+    history: tuple[dict[str, float], ...]
+    theta_path: np.ndarray
+    beta_path: np.ndarray
+    seconds: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether the estimator reached its criterion."""
+        return self.status == CONVERGED
+
+
+def as_estimator(estimator: str | Estimator) -> Estimator:
+    """An estimator from its lower-case name, or itself."""
+    if isinstance(estimator, str):
+        if estimator not in ESTIMATORS:
+            raise ModelError(f"No estimator is called {estimator!r}; there are {sorted(ESTIMATORS)}.")
+        return ESTIMATORS[estimator]()
+    if isinstance(estimator, type):
+        raise ModelError(f"estimator must be an object: write {estimator.__name__}() with its brackets.")
+    return estimator
+
+
+def run(
+    model: HierarchicalModel,
+    estimator: Estimator,
+    *,
+    start: Mapping[str, Any] | None = None,
+    rng: np.random.Generator,
+    progressbar: bool = True,
+) -> Fit:
+    """Iterate an estimator on a model that it can fit; Ctrl-C returns what has been reached."""
+    began = time.perf_counter()
+    values = {name: np.asarray(value, float) for name, value in (start or {}).items()}
+    history: list[dict[str, float]] = []
+    paths: list[tuple[np.ndarray, np.ndarray]] = []
+    status = f"stopped after max_iterations={estimator.max_iterations} steps: raise it, or pass better start values"
+    with Progress(estimator.name, estimator.max_iterations, progressbar) as progress:
+        state = estimator.prepare(model, values, rng)
+        try:
+            for _ in range(estimator.max_iterations):
+                state, row = estimator.step(state)
+                history.append(row)
+                paths.append(estimator.position(state))
+                progress.advance(row)
+                now = estimator.status(state)
+                if now != RUNNING:
+                    status = now
+                    break
+        except KeyboardInterrupt:
+            if not history:
+                raise
+            status = f"interrupted after {len(history)} steps"
+        estimate = estimator.finish(state)
+    theta_path = np.array([theta for _, theta in paths])
+    beta_path = np.array([beta for beta, _ in paths])
+    return Fit(
+        estimate, estimator, status, tuple(history), theta_path, beta_path, time.perf_counter() - began
+    )
+
+
+def fit(
+    model: Any,
+    estimator: str | Estimator = "eql",
+    *,
+    random: Sequence[str] | None = None,
+    priors: str = "ignore",
+    fixed: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Any] | None = None,
+    start: Mapping[str, Any] | None = None,
+    draws: int = 1000,
+    draw_large: bool = False,
+    progressbar: bool = True,
+    random_seed: int | np.random.Generator | None = None,
+) -> Any:
+    """Fit a PyMC model by likelihood.
+
+    Parameters
+    ----------
+    model
+        A `pymc.Model`, or a Bambi model. It is never changed.
+    estimator
+        A settings object such as ``hlik.EQL(correction="HL11")``; its lower-case name means its defaults.
+    random
+        Names of the random effects, where they cannot be told from the graph: all other free variables are then
+        parameters.
+    priors
+        ``"ignore"``: densities of parameters do not count, as in likelihood.
+    fixed
+        Values on the natural scale, by name, at which parameters are held.
+    weights
+        Prior weights by response name, in the shape of the response: the variance of observation i is divided by
+        its weight (for counts and binary data: the observation counts that many times).
+    start
+        Starting values on the natural scale, by name, in the shape of the parameter.
+    draws
+        Draws in all of the normal approximation that the result's ``posterior`` group holds, in four chains;
+        0 for none.
+    draw_large
+        Draw variables with more than 2,000 elements too (the result says which were left out).
+    progressbar
+        Show a progress bar for fits that take longer than half a second.
+    random_seed
+        Seed of the draws.
+
+    Returns
+    -------
+    arviz.InferenceData
+        Groups as the README lists them; ``idata.fit.attrs["status"]`` says how the fit ended.
+
+    Raises
+    ------
+    ModelError
+        Where the model, the data or an argument cannot be fitted, naming the variable and the way out.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where the fit ended otherwise than converged.
+
+    Notes
+    -----
+    The model is read without compiling anything where its families are known. See the estimators for what is
+    maximised, what it costs and when it is biased.
+
+    Examples
+    --------
+    >>> import numpy as np, pymc as pm, hlik
+    >>> group = np.repeat(np.arange(4), 3)
+    >>> y = np.array([1.1, 0.7, 1.4, 2.9, 3.3, 2.6, 0.2, -0.3, 0.4, 1.9, 2.2, 1.6])
+    >>> with pm.Model() as model:
+    ...     mean = pm.Normal("mean", 0, 10)
+    ...     sigma_u, sigma = pm.HalfNormal("sigma_u", 1), pm.HalfNormal("sigma", 1)
+    ...     u = pm.Normal("u", 0, sigma_u, shape=4)
+    ...     _ = pm.Normal("y", mean + u[group], sigma, observed=y)
+    >>> idata = hlik.fit(model, progressbar=False)
+    >>> idata.fit.attrs["status"]
+    'converged'
+    >>> round(float(idata.estimates["sigma"]), 4)
+    0.3432
+    """
+    from hlik.checks import check_data
+    from hlik.graph.read import as_pymc, read_model
+    from hlik.inference_data import to_inference_data
+
+    chosen = as_estimator(estimator)
+    _check_arguments(priors, draws)
+    began = time.perf_counter()
+    read = read_model(as_pymc(model), random=random, fixed=fixed, weights=weights)
+    obstacles = chosen.obstacles(read)
+    if obstacles:
+        raise ModelError(f"{chosen.name} cannot fit this model: " + "; ".join(obstacles) + ".")
+    check_data(read)
+    seconds_reading = time.perf_counter() - began
+    rng = np.random.default_rng(random_seed)
+    result = run(read, chosen, start=start, rng=rng, progressbar=progressbar)
+    if not result.converged:
+        warnings.warn(f"{chosen.name}: {result.status}.", ConvergenceWarning, stacklevel=2)
+    return to_inference_data(
+        result, draws=draws, rng=rng, seconds_reading=seconds_reading, draw_large=draw_large
+    )
+
+
+def _check_arguments(priors: str, draws: int) -> None:
+    if priors != "ignore":
+        raise ModelError(f"priors={priors!r}: EQL ignores the densities of parameters; expected 'ignore'.")
+    if not isinstance(draws, int | np.integer) or draws < 0:
+        raise ModelError(f"draws must be a whole number, 0 or more; got {draws!r}.")

@@ -1,0 +1,223 @@
+"""Tables of estimates, made from the InferenceData alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from hlik.errors import ModelError
+from hlik.links import LINKS
+
+
+def model_of(idata: az.InferenceData) -> dict[str, Any]:
+    """What a result says of its model: responses, random effects, parameters."""
+    if not hasattr(idata, "fit") or "model" not in idata["fit"].attrs:
+        raise ModelError(
+            "This InferenceData is not a result of hlik.fit: it has no group 'fit' with a model."
+        )
+    return json.loads(idata["fit"].attrs["model"])
+
+
+COLUMNS = ("role", "estimate", "se", "statistic", "df", "p_value", "lower", "upper")
+
+
+class Summary(pd.DataFrame):
+    """A summary table that prints with the model, the likelihoods and the status around it."""
+
+    _metadata = ["heading", "closing"]
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def __str__(self) -> str:
+        table = self.to_string(float_format=lambda value: f"{value:.4g}", na_rep="")
+        return "\n".join([getattr(self, "heading", ""), table, getattr(self, "closing", "")])
+
+    __repr__ = __str__
+
+
+def summary(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
+    """Table of the parameters.
+
+    Parameters
+    ----------
+    idata
+        A result of `hlik.fit`, also one read back from NetCDF.
+    level
+        Coverage of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a parameter element, indexed by label; columns ``role``, ``estimate``, ``se`` (natural scale, delta
+        method), ``statistic`` (estimate / se; fixed effects only: a variance of zero is on the boundary), ``df``,
+        ``p_value`` (two-sided, t with the residual degrees of freedom), ``lower``, ``upper`` (Wald; for dispersion parameters on the scale of the value variable, mapped
+        back). It prints with the model and its likelihoods.
+
+    Notes
+    -----
+    The residual degrees of freedom are n - trace(hat matrix); R's hglm rounds them, hlik does not.
+
+    Examples
+    --------
+    >>> import numpy as np, pymc as pm, hlik
+    >>> with pm.Model() as model:
+    ...     beta, sigma = pm.Normal("beta", 0, 5), pm.HalfNormal("sigma", 1)
+    ...     u = pm.Normal("u", 0, sigma, shape=3)
+    ...     _ = pm.Poisson("y", pm.math.exp(beta + u[np.repeat([0, 1, 2], 3)]), observed=[1, 0, 2, 9, 6, 8, 3, 2, 4])
+    >>> table = hlik.summary(hlik.fit(model, progressbar=False))
+    >>> list(table.index), list(table.columns)  # doctest: +NORMALIZE_WHITESPACE
+    (['beta', 'sigma'],
+     ['role', 'estimate', 'se', 'statistic', 'df', 'p_value', 'lower', 'upper'])
+    """
+    if not 0 < level < 1:
+        raise ModelError(f"level must lie between 0 and 1; got {level}.")
+    described = model_of(idata)
+    df = float(idata["fit"]["df_residual"])
+    rows: list[dict[str, Any]] = []
+    for parameter in described["parameters"]:
+        rows += _parameter_rows(idata, parameter, level, df)
+    frame = pd.DataFrame(rows, columns=["label", *COLUMNS]).set_index("label")
+    table = Summary(frame)
+    table.heading, table.closing = _heading(idata, described), _closing(idata)
+    return table
+
+
+def _parameter_rows(
+    idata: az.InferenceData, parameter: dict[str, Any], level: float, df: float
+) -> list[dict]:
+    name = parameter["name"]
+    estimate, error = idata["estimates"][name], idata["standard_errors"][name]
+    is_fixed = parameter["role"] == "fixed effect"
+    spread = stats.t(df) if is_fixed else stats.norm()
+    lower, upper = _interval(idata, parameter, float(spread.ppf(0.5 + level / 2)))
+    rows = []
+    for position, label in enumerate(labels(estimate)):
+        value, se = float(estimate.values.flat[position]), float(error.values.flat[position])
+        statistic = value / se if is_fixed and se > 0 else np.nan
+        rows.append(
+            {
+                "label": label,
+                "role": parameter["role"],
+                "estimate": value,
+                "se": se,
+                "statistic": statistic,
+                "df": df if is_fixed else np.nan,
+                "p_value": float(2 * spread.sf(abs(statistic))) if is_fixed else np.nan,
+                "lower": float(lower.flat[position]),
+                "upper": float(upper.flat[position]),
+            }
+        )
+    return rows
+
+
+def _interval(
+    idata: az.InferenceData, parameter: dict[str, Any], quantile: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wald interval on the scale of the value variable, mapped back by its link; natural scale where it has none."""
+    scale, value_name, name = parameter["scale"], parameter["value_name"], parameter["name"]
+    natural = idata["estimates"][name].values
+    own = idata["unconstrained_estimates"][value_name].values
+    if scale == "identity" or own.shape != natural.shape:
+        half = quantile * idata["standard_errors"][name].values
+        return natural - half, natural + half
+    half = quantile * idata["unconstrained_standard_errors"][value_name].values
+    inverse = LINKS[scale].inverse
+    ends = np.stack([inverse(own - half), inverse(own + half)])
+    return ends.min(axis=0), ends.max(axis=0)
+
+
+def labels(values: xr.DataArray) -> list[str]:
+    """``name[label, ...]`` for every element, in C order."""
+    if not values.dims:
+        return [str(values.name)]
+    positions = np.indices(values.shape).reshape(values.ndim, -1).T
+    coords = [
+        values.coords[d].values if d in values.coords else np.arange(values.sizes[d]) for d in values.dims
+    ]
+    return [f"{values.name}[{', '.join(str(coords[k][i]) for k, i in enumerate(p))}]" for p in positions]
+
+
+def ranef(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
+    """Table of the random effects.
+
+    Parameters
+    ----------
+    idata
+        A result of `hlik.fit`.
+    level
+        Coverage of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a level, indexed by label; columns ``term``, ``estimate`` and ``se`` on the scale of the variable
+        itself (u), ``v`` and ``v_se`` on the scale of its value variable, ``lower`` and ``upper``: Wald on the scale
+        of v, mapped to u. The errors are those of prediction: the dispersion parameters count as known.
+
+    Examples
+    --------
+    >>> import numpy as np, pymc as pm, hlik
+    >>> with pm.Model() as model:
+    ...     beta, lam = pm.Normal("beta", 0, 5), pm.HalfNormal("lam", 1)
+    ...     u = pm.Gamma("u", 1 / lam, 1 / lam, shape=3)
+    ...     mu = pm.math.exp(beta) * u[np.repeat([0, 1, 2], 3)]
+    ...     _ = pm.Poisson("y", mu, observed=[1, 0, 2, 9, 6, 8, 3, 2, 4])
+    >>> hlik.ranef(hlik.fit(model, progressbar=False))["estimate"].round(3).tolist()
+    [0.319, 1.873, 0.809]
+    """
+    described = model_of(idata)
+    quantile = float(stats.norm.ppf(0.5 + level / 2))
+    tables = []
+    for term in described["random_effects"]:
+        estimate, error = idata["estimates"][term["name"]], idata["standard_errors"][term["name"]]
+        own = idata["unconstrained_estimates"][term["value_name"]].values.ravel()
+        own_error = idata["unconstrained_standard_errors"][term["value_name"]].values.ravel()
+        inverse = LINKS[term["scale"]].inverse if term["scale"] else LINKS["identity"].inverse
+        with np.errstate(all="ignore"):
+            ends = np.stack([inverse(own - quantile * own_error), inverse(own + quantile * own_error)])
+        tables.append(
+            pd.DataFrame(
+                {
+                    "term": term["name"],
+                    "estimate": estimate.values.ravel(),
+                    "se": error.values.ravel(),
+                    "v": own,
+                    "v_se": own_error,
+                    "lower": ends.min(axis=0),
+                    "upper": ends.max(axis=0),
+                },
+                index=pd.Index(labels(estimate), name="label"),
+            )
+        )
+    if not tables:
+        raise ModelError("The model has no random effects.")
+    return pd.concat(tables)
+
+
+def _heading(idata: az.InferenceData, described: dict[str, Any]) -> str:
+    attributes = idata["fit"].attrs
+    lines = [f"hlik: {attributes['estimator']}"]
+    for r in described["responses"]:
+        lines.append(f"Response {r['name']}: {r['distribution']}, link {r['link']}, {r['n']:,} observations")
+    for e in described["random_effects"]:
+        lines.append(f"Random effect {e['name']}: {e['distribution']}, {e['levels']:,} levels")
+    return "\n".join(lines) + "\n"
+
+
+def _closing(idata: az.InferenceData) -> str:
+    fit = idata["fit"]
+    attributes = fit.attrs
+    names = {"h": "h", "p_v_h": "p_v(h)", "p_bv_h": "p_bv(h)", "caic": "cAIC"}
+    numbers = ", ".join(f"{label} = {float(fit[key]):.3f}" for key, label in names.items() if key in fit)
+    return (
+        f"\n{numbers}\nResidual degrees of freedom {float(fit['df_residual']):.1f}; "
+        f"{attributes['n_iterations']} iterations, {attributes['seconds']:.2f} s\nStatus: {attributes['status']}"
+    )

@@ -1,0 +1,278 @@
+"""From a `Fit` to ArviZ's InferenceData: the only file that knows ArviZ's containers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import arviz as az
+import numpy as np
+import xarray as xr
+
+from hlik._version import __version__
+from hlik.fit import Fit
+from hlik.graph.describe import labels_of
+from hlik.maps import LinkMap
+from hlik.model import HierarchicalModel, Parameter, Variable
+from hlik.report import Reported, Reporter
+
+CHAINS = 4
+LARGEST_DRAWN = 2000  # elements of a variable up to which draws are made unless asked for
+
+
+def to_inference_data(
+    fit: Fit, *, draws: int, rng: np.random.Generator, seconds_reading: float, draw_large: bool = False
+) -> az.InferenceData:
+    """Pack a fit; the groups are those of the README's table.
+
+    Parameters
+    ----------
+    fit
+        What `hlik.fit.run` returned.
+    draws
+        Draws in all, in four chains, of the normal approximation; 0 for none.
+    rng
+        Where they come from.
+    seconds_reading
+        Time spent before the fit, for the record.
+    draw_large
+        Whether variables with more than 2,000 elements are drawn too.
+    """
+    model = fit.estimate.model
+    packer = _Packer(model)
+    reporter = Reporter(fit.estimate)
+    reported = reporter.all()
+    groups: dict[str, xr.Dataset] = {}
+    if draws:
+        groups["posterior"] = _posterior(packer, reporter, draws, rng, draw_large)
+    groups["estimates"] = packer.dataset({r.variable.name: (r.variable, r.estimate) for r in reported})
+    groups["standard_errors"] = packer.dataset(
+        {r.variable.name: (r.variable, r.standard_error) for r in reported}
+    )
+    groups["unconstrained_estimates"] = packer.unconstrained(reported, "unconstrained")
+    groups["unconstrained_standard_errors"] = packer.unconstrained(reported, "unconstrained_error")
+    groups["fit"] = _fit_group(fit, packer, seconds_reading)
+    groups["history"] = _history(fit)
+    if fit.estimate.diagnostics is not None:
+        groups["diagnostics"] = _diagnostics(fit, packer)
+    groups["observed_data"] = packer.dataset({r.name: (r.variable, _observed(r)) for r in model.responses})
+    if model.constant_data:
+        groups["constant_data"] = packer.constant(model.constant_data)
+    return az.InferenceData(attrs=_attributes(), **groups)
+
+
+def _attributes() -> dict[str, Any]:
+    return {"inference_library": "hlik", "inference_library_version": __version__}
+
+
+def _observed(response: Any) -> np.ndarray:
+    """The response as the user gave it: counts, not proportions, for a Binomial."""
+    return response.y * response.trials if response.trials is not None else response.y
+
+
+class _Packer:
+    """Arrays with the dims and coords of a model's variables."""
+
+    def __init__(self, model: HierarchicalModel):
+        self.model = model
+
+    def array(self, variable: Variable, values: np.ndarray, leading: tuple[str, ...] = ()) -> xr.DataArray:
+        head = values.shape[: len(leading)]
+        shape = (
+            variable.shape
+            if int(np.prod(variable.shape, dtype=int))
+            == values[..., :].size // max(int(np.prod(head, dtype=int)), 1)
+            else variable.unconstrained_shape
+        )
+        dims = (
+            variable.dims
+            if len(shape) == len(variable.dims) and shape == variable.shape
+            else tuple(f"{variable.value_name}_dim_{k}" for k in range(len(shape)))
+        )
+        coords = {d: self._coordinate(d, n) for d, n in zip(dims, shape, strict=True)}
+        return xr.DataArray(values.reshape(head + shape), dims=leading + dims, coords=coords)
+
+    def _coordinate(self, dim: str, size: int) -> np.ndarray:
+        labels = self.model.coords.get(dim)
+        return labels if labels is not None and len(labels) == size else np.arange(size)
+
+    def dataset(
+        self, items: dict[str, tuple[Variable, np.ndarray]], leading: tuple[str, ...] = ()
+    ) -> xr.Dataset:
+        arrays = {name: self.array(variable, values, leading) for name, (variable, values) in items.items()}
+        return xr.Dataset(arrays, attrs=_attributes())
+
+    def unconstrained(self, reported: list[Reported], field: str) -> xr.Dataset:
+        items = {
+            r.variable.value_name: (r.variable, getattr(r, field))
+            for r in reported
+            if r.unconstrained is not None
+        }
+        return self.dataset(items)
+
+    def constant(self, data: dict[str, tuple[tuple[str, ...], np.ndarray]]) -> xr.Dataset:
+        arrays = {
+            name: xr.DataArray(
+                values,
+                dims=dims,
+                coords={d: self._coordinate(d, n) for d, n in zip(dims, values.shape, strict=True)},
+            )
+            for name, (dims, values) in data.items()
+        }
+        return xr.Dataset(arrays, attrs=_attributes())
+
+
+def _posterior(
+    packer: _Packer, reporter: Reporter, draws: int, rng: np.random.Generator, draw_large: bool
+) -> xr.Dataset:
+    per_chain = -(-draws // CHAINS)
+    largest = np.iinfo(np.int64).max if draw_large else LARGEST_DRAWN
+    found, skipped = reporter.draws(CHAINS * per_chain, rng, int(largest))
+    model = packer.model
+    variables = {v.name: v for v in (*(p.variable for p in model.parameters), *model.deterministics)}
+    variables |= {e.name: e.variable for e in model.random_effects}
+    items = {name: (variables[name], values.reshape(CHAINS, per_chain, -1)) for name, values in found.items()}
+    data = packer.dataset(items, leading=("chain", "draw"))
+    data = data.assign_coords(chain=np.arange(CHAINS), draw=np.arange(per_chain))
+    data.attrs["drawn_from"] = "normal approximation on the unconstrained scale"
+    if skipped:
+        data.attrs["not_drawn"] = (
+            f"{', '.join(skipped)}: more than {LARGEST_DRAWN} elements; hlik.fit(..., draw_large=True) draws them"
+        )
+    return data
+
+
+def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float) -> xr.Dataset:
+    estimate, model = fit.estimate, packer.model
+    labels, mean = [], []
+    for parameter in (*model.fixed_effects, *model.dispersion_parameters):
+        source = estimate.beta if parameter.natural is None else estimate.theta
+        labels += labels_of(model.coords, parameter.variable, parameter.variable.value_name)
+        mean.append(source[parameter.index])
+    p = model.n_beta
+    covariance = np.zeros((p + model.n_theta,) * 2)
+    covariance[:p, :p], covariance[p:, p:] = estimate.beta_covariance, estimate.theta_covariance
+    data = xr.Dataset(
+        {
+            "mean_vector": ("parameter", np.concatenate(mean) if mean else np.zeros(0)),
+            "covariance_matrix": (("parameter", "parameter_2"), covariance),
+            **{name: ((), value) for name, value in estimate.scalars.items()},
+        },
+        coords={"parameter": labels, "parameter_2": labels},
+    )
+    data.attrs = {
+        **_attributes(),
+        "status": fit.status,
+        "converged": int(fit.converged),
+        "estimator": repr(fit.estimator),
+        "estimator_name": fit.estimator.name,
+        "likelihood": estimate.likelihood,
+        "n_iterations": len(fit.history),
+        "seconds": fit.seconds,
+        "seconds_reading": seconds_reading,
+        "model": json.dumps(describe_model(model)),
+    }
+    return data
+
+
+def describe_model(model: HierarchicalModel) -> dict[str, Any]:
+    """What tables print about a model, as plain data."""
+    return {
+        "responses": [
+            {
+                "name": r.name,
+                "distribution": r.distribution,
+                "family": r.family.name if r.family else None,
+                "link": r.link.name if r.link else None,
+                "n": r.size,
+                "dims": list(r.variable.dims),
+            }
+            for r in model.responses
+        ],
+        "random_effects": [
+            {
+                "name": e.name,
+                "distribution": e.distribution,
+                "family": e.family.name if e.family else None,
+                "scale": e.family.scale if e.family else None,
+                "levels": e.size,
+                "value_name": e.variable.value_name,
+            }
+            for e in model.random_effects
+        ],
+        "parameters": [
+            {"name": p.name, "role": p.role, "value_name": p.variable.value_name, "scale": _interval_scale(p)}
+            for p in model.parameters
+        ],
+        "deterministics": [d.name for d in model.deterministics],
+    }
+
+
+def _interval_scale(parameter: Parameter) -> str:
+    """The link on whose scale an interval is made: that of the value variable where it is elementwise."""
+    natural = parameter.natural
+    inner = getattr(natural, "inner", natural)
+    return inner.link.name if isinstance(inner, LinkMap) else "identity"
+
+
+def _history(fit: Fit) -> xr.Dataset:
+    """One row an iteration: the unconstrained parameters, and what the estimator told of its steps."""
+    model = fit.estimate.model
+    iteration = np.arange(1, len(fit.history) + 1)
+    variables: dict[str, Any] = {}
+    for parameter in model.parameters:
+        path = fit.beta_path if parameter.natural is None else fit.theta_path
+        variable = parameter.variable
+        dims = tuple(f"{variable.value_name}_dim_{k}" for k in range(len(variable.unconstrained_shape)))
+        part = path[:, parameter.index].reshape((len(path), *variable.unconstrained_shape))
+        variables[variable.value_name] = (("iteration", *dims), part)
+    for key in fit.history[0] if fit.history else ():
+        variables[key] = ("iteration", np.array([row[key] for row in fit.history]))
+    return xr.Dataset(variables, coords={"iteration": iteration}, attrs=_attributes())
+
+
+def _diagnostics(fit: Fit, packer: _Packer) -> xr.Dataset:
+    """Per response ``<name>_<quantity>``, per term ``<name>_<quantity>``."""
+    found, model = fit.estimate.diagnostics, packer.model
+    assert found is not None
+    items: dict[str, tuple[Variable, np.ndarray]] = {}
+    per_response = {
+        "linear_predictor": found.eta,
+        "fitted": found.fitted,
+        "leverage": found.leverage,
+        "deviance": found.deviance,
+        "dispersion": found.dispersion,
+        "residual_deviance": found.residual_deviance,
+        "residual_pearson": found.residual_pearson,
+        "residual_studentised": found.residual_studentised,
+    }
+    for response in model.responses:
+        for quantity, values in per_response.items():
+            items[f"{response.name}_{quantity}"] = (response.variable, values[response.rows])
+    per_term = {
+        "leverage": found.random_leverage,
+        "deviance": found.random_deviance,
+        "dispersion": found.random_dispersion,
+    }
+    for effect in model.random_effects:
+        for quantity, values in per_term.items():
+            items[f"{effect.name}_{quantity}"] = (effect.variable, values[effect.index])
+    return packer.dataset(items)
+
+
+def history(idata: az.InferenceData) -> az.InferenceData:
+    """The path of a fit as an InferenceData, one chain, a draw an iteration, for `az.plot_trace`.
+
+    Parameters
+    ----------
+    idata
+        A result of `hlik.fit`.
+
+    Returns
+    -------
+    arviz.InferenceData
+        Group ``posterior`` with dims chain (one) and draw (iterations).
+    """
+    path = idata["history"]
+    data = path.rename({"iteration": "draw"}).expand_dims(chain=[0]).transpose("chain", "draw", ...)
+    return az.InferenceData(posterior=data)

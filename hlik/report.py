@@ -1,0 +1,318 @@
+"""Estimates, standard errors and draws of every named variable, on its natural and its unconstrained scale.
+
+Everything is a smooth function of x = (beta, v, theta), whose uncertainty an `Estimate` holds: (beta, v) with
+precision H, theta with its own covariance, independent of each other as in the h-likelihood theory. Standard errors
+follow by the delta method, exact derivatives; a random effect or Deterministic that is affine in (beta, v) uses the
+joint covariance of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from hlik.estimators.base import Estimate
+from hlik.graph import forms as fm
+from hlik.graph import rows as lin
+from hlik.graph.forms import Affine, Form, Mapped, Opaque
+from hlik.links import identify_inverse
+from hlik.model import RandomEffect, Variable
+
+MAX_GRAPH_SIZE = 2000  # elements of a Deterministic without closed form whose Jacobian is still formed
+
+
+@dataclass(frozen=True, eq=False)
+class Reported:
+    """One variable: estimate and standard error on both scales, flattened."""
+
+    variable: Variable
+    estimate: np.ndarray
+    standard_error: np.ndarray
+    unconstrained: np.ndarray | None = None
+    unconstrained_error: np.ndarray | None = None
+
+
+class Reporter:
+    """Estimates, standard errors and draws from one `Estimate`."""
+
+    def __init__(self, estimate: Estimate):
+        self.estimate = estimate
+        self.model = estimate.model
+        self._beta = {p.name: p.index for p in self.model.fixed_effects}
+        self._theta = {p.name: p.index for p in self.model.dispersion_parameters}
+        self._v = {e.name: e.index for e in self.model.random_effects}
+        self._effects = {e.name: e for e in self.model.random_effects}
+        self.x = self._split(estimate.beta, estimate.v, estimate.theta)
+
+    def _split(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> dict[str, np.ndarray]:
+        """Values by name; arrays may have draws in front: (..., size)."""
+        parts = {name: beta[..., index] for name, index in self._beta.items()}
+        parts |= {name: theta[..., index] for name, index in self._theta.items()}
+        return parts | {name: v[..., index] for name, index in self._v.items()}
+
+    # ------------------------------------------------------------ estimates
+
+    def all(self) -> list[Reported]:
+        """Every parameter, random effect and Deterministic."""
+        reported = [self._parameter(p.name, p.variable) for p in self.model.parameters]
+        reported += [self._random_effect(effect) for effect in self.model.random_effects]
+        reported += [
+            found for v in self.model.deterministics if (found := self._deterministic(v)) is not None
+        ]
+        return reported
+
+    def _parameter(self, name: str, variable: Variable) -> Reported:
+        if name in self._beta:
+            index = self._beta[name]
+            own = self.estimate.beta[index]
+            own_error = np.sqrt(np.diag(self.estimate.beta_covariance)[index])
+            value, slope = _transformed(self.model.forms.get(name), own)
+            return Reported(variable, value, own_error * np.abs(slope), own, own_error)
+        parameter = next(p for p in self.model.dispersion_parameters if p.name == name)
+        assert parameter.natural is not None
+        theta, covariance = self.estimate.theta, self.estimate.theta_covariance
+        jacobian = parameter.natural.jacobian(theta)
+        error = np.sqrt(np.diag(covariance)[parameter.index])
+        return Reported(
+            variable,
+            parameter.natural.value(theta),
+            _spread(jacobian, covariance),
+            theta[parameter.index],
+            error,
+        )
+
+    def _random_effect(self, effect: RandomEffect) -> Reported:
+        if effect.location is not None:
+            form = self.model.forms[effect.name]
+            assert isinstance(form, Affine)
+            value, error = self._affine(form)
+            return Reported(effect.variable, value, error, value, error)
+        v, v_se = self.estimate.v[effect.index], self.estimate.v_se[effect.index]
+        if effect.scale_map is not None:
+            scale = np.broadcast_to(effect.scale_map.value(self.estimate.theta), v.shape)
+            return Reported(effect.variable, v / scale, v_se / scale, v / scale, v_se / scale)
+        value, slope = _transformed(self.model.forms[effect.name], v)
+        return Reported(effect.variable, value, v_se * np.abs(slope), v, v_se)
+
+    def _deterministic(self, variable: Variable) -> Reported | None:
+        form = self.model.forms[variable.name]
+        if isinstance(form, Opaque):
+            return self._graph(variable, form)
+        affine = form if isinstance(form, Affine) else form.affine  # type: ignore[union-attr]
+        eta, error = self._affine(affine)
+        if isinstance(form, Affine):
+            return Reported(variable, eta, error)
+        assert isinstance(form, Mapped)
+        value, slope = form.function(eta), derivative(form, eta)
+        return Reported(variable, value, error * np.abs(slope))
+
+    def _affine(self, affine: Affine) -> tuple[np.ndarray, np.ndarray]:
+        """Value and standard error of an affine form, flattened."""
+        value = fm.evaluate(affine, self.x).ravel()
+        TX, TZ, T_theta = self._columns(affine)
+        return value, self._error(TX, TZ, T_theta)
+
+    def _error(self, TX: np.ndarray, TZ: sp.csr_array, T_theta: np.ndarray) -> np.ndarray:
+        """``sqrt diag(T cov T')`` for rows T = [TX TZ T_theta]."""
+        variance = np.zeros(TX.shape[0])
+        if np.any(TX) or TZ.nnz:
+            variance += self.estimate.information.quadratic(TX, TZ)
+        if np.any(T_theta):
+            variance += _spread(T_theta, self.estimate.theta_covariance) ** 2
+        return np.sqrt(variance)
+
+    def _columns(self, affine: Affine) -> tuple[np.ndarray, sp.csr_array, np.ndarray]:
+        """Jacobian of an affine form with respect to beta, v and theta."""
+        m = affine.offset.size
+        TX, T_theta = np.zeros((m, self.model.n_beta)), np.zeros((m, self.model.n_theta))
+        blocks = [sp.csr_array((m, self.model.n_random))]
+        for name, rows in affine.rows.items():
+            if name in self._beta:
+                TX[:, self._beta[name]] = lin.to_dense(rows)
+            elif name in self._theta:
+                T_theta[:, self._theta[name]] = lin.to_dense(rows)
+            else:
+                block = sp.coo_array(lin.to_csr(rows))
+                row, column = block.coords
+                placed = (block.data, (row, column + self._v[name].start))
+                blocks.append(sp.csr_array(sp.coo_array(placed, shape=(m, self.model.n_random))))
+        TZ = blocks[0]
+        for extra in blocks[1:]:
+            TZ = sp.csr_array(TZ + extra)
+        return TX, TZ, T_theta
+
+    # ------------------------------------------------------------ graphs without closed form
+
+    def _graph(self, variable: Variable, form: Opaque) -> Reported | None:
+        """Value and delta-method error by PyTensor's derivatives; None where a Jacobian would be too large."""
+        build = self.model.graph_maps.get(variable.name)
+        names = sorted(form.inputs)
+        size = sum(self.x[name].size for name in names if name in self.x)
+        if (
+            build is None
+            or not all(name in self.x for name in names)
+            or variable.size * size > MAX_GRAPH_SIZE**2
+        ):
+            return None
+        values = np.concatenate([self._value_variable(name) for name in names])
+        graph = build(names)
+        jacobian = graph.jacobian(values)
+        TX, TZ, T_theta = self._columns(Affine({}, np.zeros(variable.size)))
+        start = 0
+        for name in names:
+            stop = start + self.x[name].size
+            part = jacobian[:, start:stop]
+            inner_X, inner_Z, inner_theta = self._value_columns(name)
+            TX, T_theta = TX + part @ inner_X, T_theta + part @ inner_theta
+            TZ = sp.csr_array(TZ + sp.csr_array(part @ inner_Z))
+            start = stop
+        return Reported(variable, graph.value(values), self._error(TX, TZ, T_theta))
+
+    def _value_variable(self, name: str) -> np.ndarray:
+        """The PyMC value variable, flattened, where its form or v differs from it."""
+        effect = self._effects.get(name)
+        if effect is not None and effect.scale_map is not None:
+            return np.ravel(self.x[name]) / effect.scale_map.value(self.estimate.theta)
+        if effect is not None and effect.location is not None:
+            return fm.evaluate(self.model.forms[name], self.x).ravel()  # type: ignore[arg-type]
+        return np.ravel(self.x[name])
+
+    def _value_columns(self, name: str) -> tuple[np.ndarray, sp.csr_array, np.ndarray]:
+        """Jacobian of the value variable with respect to (beta, v, theta)."""
+        effect = self._effects.get(name)
+        if effect is not None and effect.location is not None:
+            return self._columns(self.model.forms[name])  # type: ignore[arg-type]
+        TX, TZ, T_theta = self._columns(fm.variable(name, (self.x[name].size,)))
+        if effect is not None and effect.scale_map is not None:
+            scale = np.broadcast_to(effect.scale_map.value(self.estimate.theta), (effect.size,))
+            slope = effect.scale_map.jacobian(self.estimate.theta) / scale[:1, None]
+            z = np.ravel(self.x[name]) / scale
+            TZ = sp.csr_array(sp.diags_array(1.0 / scale) @ TZ)
+            T_theta = T_theta - z[:, None] * slope
+        return TX, TZ, T_theta
+
+    # ------------------------------------------------------------ draws
+
+    def draws(
+        self, size: int, rng: np.random.Generator, largest: int
+    ) -> tuple[dict[str, np.ndarray], list[str]]:
+        """Draws of the normal approximation, natural scale, shape (size, elements), by name.
+
+        Variables with more than `largest` elements are left out; the second result names them.
+        """
+        beta, v = (
+            self.estimate.information.sample(rng, size)
+            if self._needs_effects(largest)
+            else self._beta_only(size, rng)
+        )
+        theta = self.estimate.theta + _normal_draws(self.estimate.theta_covariance, size, rng)
+        x = self._split(self.estimate.beta + beta, self.estimate.v + v, theta)
+        found, skipped = {}, []
+        for variable, draw in self._drawers(x, theta):
+            if variable.size > largest:
+                skipped.append(variable.name)
+            else:
+                found[variable.name] = draw()
+        return found, skipped
+
+    def _needs_effects(self, largest: int) -> bool:
+        return any(e.size <= largest for e in self.model.random_effects) or any(
+            d.size <= largest for d in self.model.deterministics
+        )
+
+    def _beta_only(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draws of beta where no random effect is drawn."""
+        beta = _normal_draws(self.estimate.beta_covariance, size, rng)
+        return beta, np.zeros((1, self.model.n_random))
+
+    def _drawers(
+        self, x: dict[str, np.ndarray], theta: np.ndarray
+    ) -> list[tuple[Variable, Callable[[], np.ndarray]]]:
+        drawers: list[tuple[Variable, Callable[[], np.ndarray]]] = []
+        for p in self.model.parameters:
+            if p.natural is None:
+                drawers.append(
+                    (p.variable, lambda p=p: _transformed(self.model.forms.get(p.name), x[p.name])[0])
+                )
+            else:
+                drawers.append((p.variable, lambda p=p: np.array([p.natural.value(t) for t in theta])))
+        for e in self.model.random_effects:
+            drawers.append((e.variable, lambda e=e: self._effect_draws(e, x, theta)))
+        for d in self.model.deterministics:
+            form = self.model.forms[d.name]
+            if isinstance(form, Affine | Mapped):
+                drawers.append((d, lambda form=form: evaluate_draws(form, x)))
+            elif set(form.inputs) <= set(self._theta):  # type: ignore[union-attr]
+                drawers.append((d, lambda d=d: self._theta_draws(d, theta)))
+        return drawers
+
+    def _effect_draws(self, effect: RandomEffect, x: dict[str, np.ndarray], theta: np.ndarray) -> np.ndarray:
+        if effect.location is not None:
+            return evaluate_draws(self.model.forms[effect.name], x)  # type: ignore[arg-type]
+        v = x[effect.name]
+        if effect.scale_map is not None:
+            return v / np.array([effect.scale_map.value(t) for t in theta])
+        return _transformed(self.model.forms[effect.name], v)[0]
+
+    def _theta_draws(self, variable: Variable, theta: np.ndarray) -> np.ndarray:
+        form = self.model.forms[variable.name]
+        names = sorted(form.inputs)  # type: ignore[union-attr]
+        graph = self.model.graph_maps[variable.name](names)
+        return np.array(
+            [graph.value(np.concatenate([t[self._theta[name]] for name in names])) for t in theta]
+        )
+
+
+def _transformed(form: Form | None, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Natural values and their slopes for values of a value variable; the identity for a form without function."""
+    if not isinstance(form, Mapped):
+        return own, np.ones_like(own)
+    weights = next(iter(form.affine.rows.values()))
+    slope_in = weights.weight if isinstance(weights, lin.Gather) else np.array(1.0)
+    eta = slope_in * own + form.affine.offset.ravel()
+    return form.function(eta), derivative(form, eta) * slope_in
+
+
+def derivative(form: Mapped, eta: np.ndarray) -> np.ndarray:
+    """f'(eta): closed form for known links, else fourth-order central differences (error about 1e-11)."""
+    if form.is_exp:
+        return np.exp(eta)
+    link = identify_inverse(form.function)
+    if link is not None:
+        return link.inverse_derivatives(eta, 1)[1]
+    step = 1e-3 * np.maximum(1.0, np.abs(eta))
+    f = form.function
+    return (8 * (f(eta + step) - f(eta - step)) - (f(eta + 2 * step) - f(eta - 2 * step))) / (12 * step)
+
+
+def evaluate_draws(form: Affine | Mapped, x: dict[str, np.ndarray]) -> np.ndarray:
+    """A form at draws of its variables, shape (draws, elements)."""
+    affine = form if isinstance(form, Affine) else form.affine
+    total = affine.offset.ravel()[None, :]
+    for name, rows in affine.rows.items():
+        matrix = lin.to_csr(rows) if not isinstance(rows, lin.Dense) else rows.matrix
+        total = total + (matrix @ x[name].T).T
+    return total if isinstance(form, Affine) else form.function(total)
+
+
+def _spread(jacobian: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """``sqrt diag(J cov J')``; NaN only where a parameter without covariance matters."""
+    moves = np.any(jacobian != 0, axis=0)
+    part = jacobian[:, moves]
+    return np.sqrt(np.einsum("ij,jk,ik->i", part, covariance[np.ix_(moves, moves)], part))
+
+
+def _normal_draws(covariance: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws from N(0, covariance), shape (size, k); elements without covariance stay at zero."""
+    k = covariance.shape[0]
+    draws = np.zeros((size, k))
+    known = np.isfinite(np.diag(covariance))
+    if known.any():
+        part = covariance[np.ix_(known, known)]
+        values, vectors = np.linalg.eigh(part)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        draws[:, known] = rng.standard_normal((size, int(known.sum()))) @ root.T
+    return draws

@@ -153,15 +153,16 @@ class Binomial(ResponseFamily):
         """With theta' = mu'/(mu (1 - mu)): weight mu' theta', score (y - mu) theta'; in the tails from a and b."""
         if link == LOGIT:
             return _logistic_working(y, eta)
+        y, eta = np.broadcast_arrays(y, eta)
         mu, slope = link.inverse_derivatives(eta, 1)
         complement = link.complement(eta)
         theta1 = slope / (mu * complement)
-        weight, score = slope * theta1, (y * complement - (1 - y) * mu) * theta1
-        tail = ~(mu * complement > TAIL_PROBABILITY)
+        weight, score = np.asarray(slope * theta1), np.asarray((y * complement - (1 - y) * mu) * theta1)
+        tail = np.asarray(~(mu * complement > TAIL_PROBABILITY))
         if tail.any():
-            a = link.log_mean_derivatives(np.where(tail, eta, 0.5), 1)[1]
-            b = link.log_complement_derivatives(np.where(tail, eta, 0.5), 1)[1]
-            weight, score = np.where(tail, -a * b, weight), np.where(tail, _mix(y, a, b), score)
+            a = link.log_mean_derivatives(eta[tail], 1)[1]
+            b = link.log_complement_derivatives(eta[tail], 1)[1]
+            weight[tail], score[tail] = -a * b, _mix(y[tail], a, b)
         return mu, weight, score
 
     @quiet

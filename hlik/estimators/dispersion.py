@@ -8,9 +8,11 @@ Given leverages h_i and deviance components d_i, EQL estimates the dispersions b
           \frac{\partial \log \phi_i}{\partial \theta} + \text{the same over the random effects with } \lambda_j = 0.
 
 For Gaussian responses and effects this is the score of the restricted likelihood (REML). Iterating the gamma GLMs
-with d and h held fixed, as hglm does, converges slowly where leverages are near 1 (hundreds of iterations); here
-G is solved with the average information matrix (Gilmour, Thompson & Cullis 1995; working residuals in the place of
-residuals outside the Gaussian case), corrected by the secants of the last steps.
+with d and h held fixed, as hglm does, moves theta by ``r(theta)`` and converges slowly where leverages are near 1
+(hundreds of iterations), because only a share ``A / F`` of the gamma GLM's information F is left when d and h follow
+theta. A is the average information matrix (Gilmour, Thompson & Cullis 1995), with working residuals outside the
+Gaussian case. The step here is ``s = A^{-1} F r``: the gamma GLM's own solution, which is exact when leverages are
+small, stretched by what is known of its rate; the secants of the last steps correct A.
 """
 
 from __future__ import annotations
@@ -22,7 +24,11 @@ import numpy as np
 
 from hlik.augmented import Dispersions, Point, random_deviances, response_deviances
 from hlik.linalg.bordered import Bordered
+from hlik.maps import ThetaMap
 from hlik.model import HierarchicalModel
+
+GLM_ITERATIONS = 20
+GLM_MAX_LOG_CHANGE = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +51,11 @@ class Component:
             return 0.5 * float(self.residual_df.sum()) * np.outer(self.log_slope, self.log_slope)
         return 0.5 * self.log_slope.T @ (self.residual_df[:, None] * self.log_slope)
 
+    def balance(self) -> float:
+        """``sqrt(sum (1 - h) / sum (d / phi))``: 1 at the solution of a component with a free scale."""
+        expected, found = float(self.residual_df.sum()), float((self.deviance / self.dispersion).sum())
+        return float(np.sqrt(expected / found)) if found > 0 and expected > 0 else 1.0
+
     def _weighted(self, values: np.ndarray) -> np.ndarray:
         if self.log_slope.shape[0] == 1:
             return float(values.sum()) * self.log_slope[0]
@@ -53,9 +64,10 @@ class Component:
 
 @dataclass(frozen=True, eq=False)
 class DispersionState:
-    """G and the two information matrices at one theta, with (beta, v) solved for it."""
+    """G, ``drive = F r`` and the two information matrices at one theta, with (beta, v) solved for it."""
 
     score: np.ndarray
+    drive: np.ndarray
     gamma_information: np.ndarray
     average_information: np.ndarray
     components: tuple[Component, ...]
@@ -74,7 +86,8 @@ def dispersion_state(
     score = sum((c.score() for c in components), np.zeros(r))
     gamma = sum((c.gamma_information() for c in components), np.zeros((r, r)))
     average = _average_information(model, components, point, bordered) if r else np.zeros((0, 0))
-    return DispersionState(score, gamma, average, components, leverage, random_leverage)
+    drive = gamma @ (gamma_glm(model, theta, components) - theta) if r else score
+    return DispersionState(score, drive, gamma, average, components, leverage, random_leverage)
 
 
 def _components(
@@ -100,13 +113,52 @@ def _components(
     return found
 
 
+def gamma_glm(model: HierarchicalModel, theta: np.ndarray, components: Sequence[Component]) -> np.ndarray:
+    """theta of the gamma GLMs with deviances and leverages held fixed, by Fisher scoring; shape (r,).
+
+    It need not converge: it only sets the direction and length of the next step.
+    """
+    maps = [response.dispersion for response in model.responses if response.dispersion is not None]
+    maps += [effect.dispersion for effect in model.random_effects if effect.dispersion is not None]
+    current = components
+    for _ in range(GLM_ITERATIONS):
+        score = sum((c.score() for c in current), np.zeros(theta.size))
+        information = sum((c.gamma_information() for c in current), np.zeros((theta.size,) * 2))
+        step = np.linalg.lstsq(information, score, rcond=1e-12)[0]
+        largest = max(float(np.max(np.abs(c.log_slope @ step))) for c in current)
+        step *= min(1.0, GLM_MAX_LOG_CHANGE / max(largest, 1e-300))
+        found = _moved(maps, theta + step, current)
+        while found is None and np.max(np.abs(step)) > 1e-12:
+            step = 0.5 * step
+            found = _moved(maps, theta + step, current)
+        if found is None:
+            break
+        theta, current = theta + step, found
+        if largest < 1e-3:
+            break
+    return theta
+
+
+def _moved(maps: Sequence[ThetaMap], theta: np.ndarray, components: Sequence[Component]) -> list[Component] | None:
+    """The components at another theta, deviances and leverages as they are; None where a dispersion is invalid."""
+    moved = []
+    for dispersion, component in zip(maps, components, strict=True):
+        values = dispersion.value(theta)
+        if not (np.all(np.isfinite(values)) and np.all(values > 0)):
+            return None
+        slope = dispersion.jacobian(theta) / values[:, None]
+        moved.append(Component(slope, values, component.deviance, component.residual_df))
+    return moved
+
+
 def _average_information(
     model: HierarchicalModel, components: Sequence[Component], point: Point, bordered: Bordered
 ) -> np.ndarray:
     """``F' P F / 2`` with one working variate a parameter, shape (r, r); positive semidefinite.
 
     For log phi the variate is the working residual, for log lam_k it is ``Z_k v_k``; P is the projection of the
-    mixed model, applied through the factored H.
+    mixed model, applied through the factored H. Each variate is scaled so that its component's deviance has its
+    expectation, ``sum d / phi = sum (1 - h)``: far from the solution the matrix is then still of the right size.
     """
     F = np.zeros((model.n_rows, model.n_theta))
     parts = iter(components)
@@ -117,12 +169,13 @@ def _average_information(
             residual = np.divide(
                 point.score[rows], weight, out=np.zeros(rows.stop - rows.start), where=weight > 0
             )
-            F[rows] += residual[:, None] * next(parts).log_slope
+            component = next(parts)
+            F[rows] += residual[:, None] * (component.balance() * component.log_slope)
     pseudo = np.zeros((model.n_random, model.n_theta))
     for effect, component in zip(model.random_effects, parts, strict=True):
         index = effect.index
         deviation = -point.random_score[index] / point.random_weight[index]
-        pseudo[index] = deviation[:, None] * component.log_slope
+        pseudo[index] = deviation[:, None] * (component.balance() * component.log_slope)
     if model.n_random:
         F += model.Z @ pseudo
     WF = point.weight[:, None] * F
@@ -145,17 +198,18 @@ def propose(
     secants: Sequence[tuple[np.ndarray, np.ndarray]],
     max_log_change: float,
 ) -> Proposal:
-    """Solve ``B s = G`` on the active parameters; no dispersion changes by more than a factor exp(max_log_change).
+    """Solve ``B s = F r`` on the active parameters; no dispersion changes by more than a factor exp(max_log_change).
 
     B is the average information with the secant conditions of the last steps imposed by Broyden updates; where the
     update points elsewhere than the information does, the information alone is used.
     """
-    score, step = state.score[active], np.zeros_like(state.score)
+    score, step = state.drive[active], np.zeros_like(state.score)
     if not score.size:
         return Proposal(step, 0.0)
     information = _safe_information(state, active)
     plain = np.linalg.solve(information, score)
-    decrement = float(np.sqrt(max(score @ plain, 0.0)))
+    own = state.score[active]
+    decrement = float(np.sqrt(max(own @ np.linalg.solve(information, own), 0.0)))
     corrected = information.copy()
     for move, change in secants:
         s, y = move[active], -change[active]

@@ -221,11 +221,11 @@ def _is_linear(model: HierarchicalModel) -> bool:
 
 
 def _secants(state: EQLState, found: DispersionState) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """The last moves of theta with the changes of G they made, newest last; as many as parameters, at most 5."""
+    """The last moves of theta with the changes of the drive they made, newest last; as many as parameters, at most 5."""
     if state.solved is None:
         return ()
     move = state.theta - state.solved.theta
-    change = found.score - state.solved.found.score
+    change = found.drive - state.solved.found.drive
     keep = min(5, int(state.active.sum()))
     return (*state.secants, (move, change))[-keep:] if keep else ()
 

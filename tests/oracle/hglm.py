@@ -1,162 +1,368 @@
-"""R hglm's algorithm (EQL and EQL1), slips included, in plain dense NumPy.
+"""R hglm's algorithm (EQL and EQL1) in plain dense NumPy.
 
-Notation: n observations, p fixed effects, q random effects, T = [X Z; 0 I_q], phi_i mean dispersions,
-lam_j random-effect dispersions, v = random effects on the scale of the linear predictor, u = the same on the
-scale of their density, psi = E(u).
+`hglm(...)` follows the R package step by step, its slips and its early stopping included; `hglm(..., fixed_point=True)`
+solves the same estimating equations to the end. Symbols: see `model.py`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from scipy.linalg import solve_triangular
 
 from .families import FAMILIES, LINKS, RANDOM_FAMILIES, Array
 from .glm import GLM, glm
+from .likelihood import Likelihoods, likelihoods
+from .model import (
+    Model,
+    Spatial,
+    Step,
+    build_model,
+    corrected,
+    deviances,
+    dispersion_glm,
+    first_order_correction,
+    least_squares,
+    observation_weights,
+    random_weights,
+    working_responses,
+)
 
-INNER_TOLERANCE = 1e-7
+HGLM_FLOOR = 1e-8  # of a deviance component and of 1 - leverage
+FIXED_POINT_FLOOR = 1e-30, 1e-14  # the same, out of the way of a result
+
+
+class Diverged(ArithmeticError):
+    """hglm's "GLM.MME diverged"."""
 
 
 @dataclass(frozen=True)
-class Model:
-    """The problem as numbers: one entry of `terms` (a slice of the q columns of Z) per random-effect term."""
+class Dispersions:
+    """The dispersion GLMs and their fitted values; `mean_glm` is None where phi is fixed."""
 
-    y: Array
-    X: Array
-    Z: Array
-    weights: Array
-    offset: Array
-    family: str
-    link: str
-    terms: list
-    rand: list
-    X_disp: Array
-    X_rand_disp: list
-    link_disp: str
-    link_rand_disp: list
-    T: Array = field(init=False)
+    phi: Array
+    lam: Array
+    mean_glm: GLM | None
+    random_glms: list
 
-    def __post_init__(self):
-        n, q, p = len(self.y), self.Z.shape[1], self.X.shape[1]
-        T = np.block([[self.X, self.Z], [np.zeros((q, p)), np.eye(q)]])
-        object.__setattr__(self, "T", T)
-
-    def by_term(self, function, *arrays):
-        """Concatenate function(family, link, *parts of arrays) over the terms."""
-        parts = [
-            function(RANDOM_FAMILIES[family], LINKS[link], *(a[term] for a in arrays))
-            for term, (family, link) in zip(self.terms, self.rand, strict=True)
-        ]
-        return np.concatenate(parts)
+    @property
+    def first_coefficients(self) -> Array:
+        """exp(first coefficient) of each random term: what hglm calls varRanef, whatever the link."""
+        return np.exp([g.coef[0] for g in self.random_glms])
 
 
-def weights_of(model, eta, v, phi, lam, start=False):
-    fam, link = FAMILIES[model.family], LINKS[model.link]
-    w1 = model.weights * link.first(eta)**2 / (fam.variance(link.inverse(eta)) * phi)
-    w2 = model.by_term(lambda f, g, v, lam: g.first(v) ** 2 / (f.variance(v if start else g.inverse(v)) * lam), v, lam)
-    return w1, w2
+@dataclass(frozen=True)
+class Fit:
+    step: Step
+    d: Array
+    h: Array
+    dispersions: Dispersions
+    iterations: int
+    converged: bool
 
 
-def responses_of(model, eta, v, first=False):
-    fam, link = FAMILIES[model.family], LINKS[model.link]
-    mu, m = link.inverse(eta), link.first(eta)
-    z1 = eta - model.offset + (model.y - mu) / m
-    z2 = model.by_term(lambda f, g, v: v + (f.psi - g.inverse(v)) / g.first(g.inverse(v) if first else v), v)
-    return z1, z2
+@dataclass(frozen=True)
+class Result:
+    """`ranef` is u, rotated back for CAR and SAR; `v` and `se_v` stay on the scale of the fit (eigen basis).
 
+    Without convergence hglm gives no standard error: they are NaN then.
+    """
 
-@dataclass
-class Step:
-    delta: Array
-    eta: Array
+    fixef: Array
+    se_fixef: Array
+    t: Array
+    p: Array
+    df: float  # rounded (half to even) as hglm does; `df_exact` is not
+    df_exact: float
+    ranef: Array
     v: Array
-    Q: Array
-    R: Array
-    w: Array
+    se_v: Array
+    phi: Array
+    lam: Array
+    var_fix: float | None  # None with covariates for phi
+    var_ranef: Array  # exp(first coefficient): right for a log link and an intercept only
+    disp_model: Array | None  # columns: estimate, standard error
+    ranef_disp_model: list
+    tau_rho: tuple[float, float] | None
+    hatvalues: Array
+    deviances: Array
+    fitted: Array
+    resid: Array
+    disp_resid: Array | None
+    iterations: int
+    converged: bool
+    likelihoods: Likelihoods | None
 
 
-def inner(model, eta, v, phi, lam, c, maxit, tol, w1, w2):
+def hglm(
+    y,
+    X,
+    Zs,
+    *,
+    family,
+    link,
+    rand_families,
+    weights=None,
+    offset=None,
+    X_disp=None,
+    X_rand_disp=None,
+    link_disp="log",
+    link_rand_disp=None,
+    fix_disp=None,
+    method="EQL",
+    conv=None,
+    maxit=None,
+    fixed_point=False,
+    calc_like=False,
+) -> Result:
+    """Fit an HGLM.
+
+    Zs: one matrix per random-effect term; rand_families: one (family, link of v) or `Spatial` per term. Equal
+    entries stand for hglm's one `rand.family` with RandC, different ones for its list of families: then hglm
+    drops X_rand_disp and the EQL1 correction without a word, and so does this, unless `fixed_point`.
+    conv, maxit: 1e-6 and 50 as in hglm; with `fixed_point` 1e-22 and 5000.
+    """
+    if not fixed_point and any(term != rand_families[0] for term in rand_families):
+        X_rand_disp, method = None, "EQL"
+    model = build_model(
+        y,
+        X,
+        Zs,
+        family=family,
+        link=link,
+        rand_families=rand_families,
+        weights=weights,
+        offset=offset,
+        X_disp=X_disp,
+        X_rand_disp=X_rand_disp,
+        link_disp=link_disp,
+        link_rand_disp=link_rand_disp,
+        rotate=fixed_point,
+    )
+    if any(term != ("gaussian", "identity") for term in model.rand_families):
+        if fixed_point and method == "EQL1":
+            raise ValueError("EQL1 is for gaussian random effects only")
+        method = "EQL"
+    iterate = iterate_to_fixed_point if fixed_point else iterate_as_hglm
+    defaults = (1e-22, 5000) if fixed_point else (1e-6, 50)
+    conv, maxit = (default if x is None else x for x, default in zip((conv, maxit), defaults, strict=True))
+    with np.errstate(all="ignore"):
+        fit = iterate(model, fix_disp=fix_disp, method=method, conv=conv, maxit=maxit)
+    return _result(model, fit, rand_families, fix_disp, calc_like)
+
+
+# --- as hglm does it ------------------------------------------------------------------------------------------------
+
+
+def iterate_as_hglm(model, *, fix_disp, method, conv, maxit) -> Fit:
+    """
+    0) b from the GLM without random effects; phi0 = .6 deviance/df, lam0 = .66 phi0 / k (before fix_disp replaces
+       phi0); v0 = linkinv(0); weights at eta = Xb + offset and v0, with V_M(v0) for V_M(u0): slips.
+    1) b, v by `inner_loop_as_hglm`.
+    2) Deviance components and leverages; the dispersion GLMs; weights with their phi, lam.
+    3) Stop if ||eta - eta_old||^2 < conv ||eta||^2 and this is not the first iteration.
+    4) EQL1: the correction for the next iteration; from the 2nd iteration on if phi is fixed, else from the 3rd.
+    """
     n, p = model.X.shape
+    start = glm(
+        model.y, model.X, family=model.family, link=model.link, weights=model.weights, offset=model.offset
+    )
+    phi, lam = _starting_dispersions(model, start, fix_disp)
+    b, v, eta = start.coef, model.u(np.zeros_like(lam)), start.eta
+    w1, w2 = observation_weights(model, eta, phi), random_weights(model, v, v, lam)
+    c, stopped = None, False
+    for iteration in range(1, maxit + 1):
+        step = inner_loop_as_hglm(model, b, v, phi, lam, w1, w2, c, maxit=maxit if c is None else 3)
+        b, v, eta_old, eta = step.b, step.v, eta, step.eta
+        d, h = deviances(model, eta, v, HGLM_FLOOR), np.minimum(step.leverage, 1 - HGLM_FLOOR)
+        dispersions = dispersion_step(model, d, h, phi if fix_disp is not None else None)
+        phi, lam = dispersions.phi, dispersions.lam
+        w1, w2 = observation_weights(model, eta, phi), random_weights(model, v, model.u(v), lam)
+        stopped = iteration > 1 and np.sum((eta - eta_old) ** 2) < conv * np.sum(eta**2)
+        if stopped:
+            break
+        if method == "EQL1" and iteration >= (2 if fix_disp is None else 1):
+            c = first_order_correction(model, eta, v, phi, lam, prior_weights=1.0)
+    sigma2 = dispersions.first_coefficients
+    below_bound = sigma2.max() / (sigma2.sum() + phi) < 1 - 1e-4
+    return Fit(step, d, h, dispersions, iteration, bool(stopped and iteration < maxit and below_bound.all()))
+
+
+def inner_loop_as_hglm(model, b, v, phi, lam, w1, w2, c, *, maxit, tolerance=1e-7) -> Step:
+    """Iterated least squares until ||eta - eta_old||^2 < tolerance ||eta||^2.
+
+    The weights of the first pass are those of the step before. Its responses have two slips: eta = Xb + Zu instead
+    of Xb + Zv, and r = du/dv at u instead of v; they are harmless for gaussian effects, where u = v. The
+    correction c is missing from the first pass (so EQL1 has two corrected passes, and its last weights lag).
+    """
+    eta, slope_at = model.eta(b, model.u(v)), model.u(v)
     for k in range(maxit):
-        if k: w1, w2 = weights_of(model, eta, v, phi, lam)
-        z1, z2 = responses_of(model, eta, v, k == 0)
-        if c is not None:
-            z1 = z1 - c
-            z2 = z2 + model.Z.T @ (w1 * c) / w2
-        w = np.concatenate([w1, w2])
-        sw = np.sqrt(w)
-        Q, R = np.linalg.qr(model.T * sw[:, None])
-        delta = solve_triangular(R, Q.T @ (sw * np.concatenate([z1, z2])))
-        old = eta
-        eta = model.T[:n] @ delta + model.offset
-        v = delta[p:]
-        if np.sum((old - eta) ** 2) < tol * np.sum(eta**2):
+        z1, z2 = working_responses(model, eta, v, slope_at=slope_at)
+        if c is not None and k > 0:
+            z1, z2 = corrected(model, w1, w2, z1, z2, c)
+        if not np.isfinite(np.concatenate([w1, w2, z1, z2])).all():
+            raise Diverged("GLM.MME diverged")
+        step = least_squares(model, w1, w2, z1, z2)
+        eta_old, eta, v, slope_at = eta, step.eta, step.v, None
+        if np.sum((eta - eta_old) ** 2) < tolerance * np.sum(eta**2):
             break
-    return Step(delta, eta, v, Q, R, w)
+        w1, w2 = observation_weights(model, eta, phi), random_weights(model, v, model.u(v), lam)
+    return step
 
 
-def correction(model, eta, v, phi, lam, Z=None):
-    Z = model.Z if Z is None else Z
-    fam, link = FAMILIES[model.family], LINKS[model.link]
-    mu, m, m2 = link.inverse(eta), link.first(eta), link.second(eta)
-    V = fam.variance(mu)
-    W1 = m**2 / (V * phi)
-    w2 = model.by_term(lambda f, g, v, lam: g.first(v) ** 2 / (f.variance(g.inverse(v)) * lam), v, lam)
-    K = Z @ np.linalg.solve(Z.T @ (W1[:, None] * Z) + np.diag(w2), Z.T)
-    P = np.diag(K) * W1
-    D = (2 * m2 / V - fam.variance_slope(mu) * m**2 / V**2) / phi
-    return 0.5 * (P * D * m / W1**2 - K @ (P * D * m / W1))
-
-
-def fit(model, *, fix_disp=None, method="EQL", conv=1e-6, maxit=50, k_order=0, Zc=None):
+def _starting_dispersions(model, start, fix_disp) -> tuple[Array, Array]:
     n, p = model.X.shape
-    g1 = glm(model.y, model.X, family=model.family, link=model.link, weights=model.weights, offset=model.offset)
-    phi0 = 0.6 * g1.deviance.sum() / (n - p)
-    K = len(model.terms)
-    lam0 = 0.66 * phi0 / (K if K > 1 else 1)
-    if fix_disp is not None:
-        phi0 = fix_disp
-        if k_order: lam0 = 0.66 * phi0 / (K if K > 1 else 1)
-    q = model.Z.shape[1]
-    phi, lam = np.full(n, phi0), np.full(q, lam0)
-    with np.errstate(all='ignore'):
-        v = model.by_term(lambda f, g, u: g.inverse(u), np.zeros(q))
-        eta = model.X @ g1.coef + model.offset
-    eta_old = eta
-    b = g1.coef
-    c = None
-    conved = False
-    for it in range(1, maxit + 1):
-        if method == "EQL1" and ((fix_disp is not None) or it > 2):
-            c = correction(model, eta, v, phi, lam, Zc)
-        start = model.X @ b + model.offset + model.Z @ model.by_term(lambda f, g, v: g.inverse(v), v)
-        s = inner(model, start, v, phi, lam, c, maxit if c is None else 3, INNER_TOLERANCE, *weights_of(model, eta, v, phi, lam, it==1))
-        eta, v, b = s.eta, s.v, s.delta[:p]
-        h = np.minimum(np.sum(s.Q**2, axis=1), 1 - 1e-8)
-        fam, link = FAMILIES[model.family], LINKS[model.link]
-        mu = link.inverse(eta)
-        d = np.concatenate([fam.deviance(model.y, mu, model.weights),
-                            model.by_term(lambda f, g, v: f.deviance(g.inverse(v)), v)])
-        d = np.maximum(d, 1e-8)
-        gs = []
-        if fix_disp is None:
-            g11 = glm(d[:n] / (1 - h[:n]), model.X_disp, family="Gamma", link=model.link_disp, weights=(1 - h[:n]) / 2)
-            phi = g11.fitted
-        lams = []
-        for term, XR, lk in zip(model.terms, model.X_rand_disp, model.link_rand_disp):
-            hh, dd = h[n:][term], d[n:][term]
-            g = glm(dd / (1 - hh), XR, family="Gamma", link=lk, weights=(1 - hh) / 2)
-            gs.append(g)
-            lams.append(g.fitted)
-        lam = np.concatenate(lams)
-        if np.sum((eta_old - eta) ** 2) < conv * np.sum(eta**2) and it > 1:
-            conved = True
+    phi0 = 0.6 * start.deviance.sum() / (n - p)
+    lam0 = 0.66 * phi0 / len(model.terms)
+    return np.full(n, phi0 if fix_disp is None else fix_disp), np.full(model.Z.shape[1], lam0)
+
+
+def dispersion_step(model, d, h, phi=None, coefs=None, **control) -> Dispersions:
+    """One Gamma GLM for the observations (unless phi is given) and one for each random term."""
+    n = len(model.y)
+    coefs = [None] * (1 + len(model.terms)) if coefs is None else coefs
+    mean_glm = None
+    if phi is None:
+        mean_glm = dispersion_glm(d[:n], h[:n], model.X_disp, model.link_disp, coef=coefs[0], **control)
+        phi = mean_glm.fitted
+    parts = zip(model.terms, model.X_rand_disp, model.link_rand_disp, coefs[1:], strict=True)
+    random_glms = [dispersion_glm(d[n:][t], h[n:][t], X, g, coef=b, **control) for t, X, g, b in parts]
+    return Dispersions(phi, np.concatenate([g.fitted for g in random_glms]), mean_glm, random_glms)
+
+
+# --- to the fixed point ---------------------------------------------------------------------------------------------
+
+
+def iterate_to_fixed_point(model, *, fix_disp, method, conv, maxit) -> Fit:
+    """The same equations without slips: b, v solved to rounding error at each step, no lag anywhere.
+
+    Stops when the sum of squares of the changes of log phi and log lam is below conv. Differences from
+    `iterate_as_hglm` in what is solved: no floor of 1e-8 under deviances and 1 - leverage, and EQL1 uses the prior
+    weights and, for CAR and SAR, the same basis throughout.
+    """
+    prior_weights = model.weights
+    start = glm(
+        model.y,
+        model.X,
+        family=model.family,
+        link=model.link,
+        weights=model.weights,
+        offset=model.offset,
+        coef=_constant(model.X, model.link, np.average(model.y, weights=model.weights)),
+    )
+    phi, lam = _starting_dispersions(model, start, fix_disp)
+    links = [model.link_disp, *model.link_rand_disp]
+    starts = zip([model.X_disp, *model.X_rand_disp], links, [phi[0]] + [lam[0]] * len(model.terms), strict=True)
+    coefs = [_constant(X, g, value) for X, g, value in starts]
+    eta, v, c = start.eta, model.by_term(lambda f, g, x: g.link(x + f.psi), np.zeros_like(lam)), None
+    converged = False
+    for iteration in range(1, maxit + 1):
+        step = mode(model, eta, v, phi, lam, c)
+        eta, v = step.eta, step.v
+        if method == "EQL1":
+            c = first_order_correction(model, eta, v, phi, lam, prior_weights)
+        d, h = _components_and_leverages(model, step)
+        dispersions = dispersion_step(model, d, h, phi if fix_disp is not None else None, coefs, epsilon=1e-15)
+        coefs = [g.coef if g else None for g in (dispersions.mean_glm, *dispersions.random_glms)]
+        change = np.log(np.concatenate([dispersions.phi / phi, dispersions.lam / lam]))
+        phi, lam = dispersions.phi, dispersions.lam
+        converged = iteration > 2 and np.sum(change**2) < conv
+        if converged:
             break
-        eta_old = eta
-    Ri = solve_triangular(s.R, np.eye(p + q))
-    C = Ri @ Ri.T
-    se = np.sqrt(np.diag(C))
-    T1 = model.T[:n]
-    df = n - np.sum(C * (T1.T @ (s.w[:n, None] * T1)))
-    return dict(it=it, conv=conved, beta=s.delta[:p], se=se[:p], v=v, sev=se[p:], phi=phi, lam=lam, df=df, h=h, d=d, gs=gs,
-                g11=None if fix_disp is not None else g11)
+    step = mode(model, eta, v, phi, lam, c)
+    d, h = _components_and_leverages(model, step)
+    return Fit(step, d, h, dispersions, iteration, bool(converged))
+
+
+def mode(model, eta, v, phi, lam, c, *, maxit=200, tolerance=1e-26) -> Step:
+    """b and v that solve the estimating equations given phi, lam and the correction c.
+
+    Steps are halved while inadmissible or, without a correction, while sum(d/phi) + sum(d/lam) rises.
+    """
+    objective = _penalised_deviance(model, eta, v, phi, lam)
+    for _ in range(maxit):
+        w1, w2 = observation_weights(model, eta, phi), random_weights(model, v, model.u(v), lam)
+        z1, z2 = working_responses(model, eta, v)
+        if c is not None:
+            z1, z2 = corrected(model, w1, w2, z1, z2, c)
+        step = least_squares(model, w1, w2, z1, z2)
+        change = np.sum((step.eta - eta) ** 2) + np.sum((step.v - v) ** 2)
+        if change < tolerance * (1 + np.sum(eta**2) + np.sum(v**2)):
+            return step
+        for halving in range(50):
+            part = 0.5**halving
+            eta_new, v_new = eta + part * (step.eta - eta), v + part * (step.v - v)
+            objective_new = _penalised_deviance(model, eta_new, v_new, phi, lam)
+            if np.isfinite(objective_new) and (c is not None or objective_new <= objective + 1e-9 * abs(objective)):
+                break
+        eta, v, objective = eta_new, v_new, objective_new
+    raise Diverged(f"no mode after {maxit} steps")
+
+
+def _penalised_deviance(model, eta, v, phi, lam) -> float:
+    """sum(d_i/phi_i) + sum(d_j/lam_j), infinite where eta or v is inadmissible."""
+    pairs = zip(model.terms, model.rand_families, strict=True)
+    if not (LINKS[model.link].admits(eta) and all(LINKS[g].admits(v[term]) for term, (_, g) in pairs)):
+        return np.inf
+    return np.sum(deviances(model, eta, v, 0.0) / np.concatenate([phi, lam]))
+
+
+def _components_and_leverages(model, step) -> tuple[Array, Array]:
+    d_floor, h_floor = FIXED_POINT_FLOOR
+    return deviances(model, step.eta, step.v, d_floor), np.minimum(step.leverage, 1 - h_floor)
+
+
+def _constant(X, link, value) -> Array:
+    """Coefficients of a fit that is constant: link(value) projected on X."""
+    return np.linalg.lstsq(X, np.full(len(X), LINKS[link].link(np.asarray(float(value)))))[0]
+
+
+# --- the result -----------------------------------------------------------------------------------------------------
+
+
+def _result(model, fit, rand_families, fix_disp, calc_like) -> Result:
+    n, p = model.X.shape
+    step, dispersions = fit.step, fit.dispersions
+    se = np.sqrt(np.diag(step.covariance)) if fit.converged else np.full(len(step.covariance), np.nan)
+    df_exact = n - step.effective_parameters(model)
+    df = np.round(df_exact)
+    t = step.b / se[:p]
+    fitted = LINKS[model.link].inverse(step.eta)
+    spatial = rand_families[0] if isinstance(rand_families[0], Spatial) else None
+    u = model.u(step.v)
+    return Result(
+        fixef=step.b,
+        se_fixef=se[:p],
+        t=t,
+        p=2 * stats.t.sf(np.abs(t), df),
+        df=df,
+        df_exact=df_exact,
+        ranef=u if spatial is None else spatial.eigen[1] @ u,
+        v=step.v,
+        se_v=se[p:],
+        phi=dispersions.phi,
+        lam=dispersions.lam,
+        var_fix=dispersions.phi[0] if np.ptp(model.X_disp, axis=0).max() == 0 else None,
+        var_ranef=dispersions.first_coefficients,
+        disp_model=_table(dispersions.mean_glm) if dispersions.mean_glm else None,
+        ranef_disp_model=[_table(g) for g in dispersions.random_glms],
+        tau_rho=spatial.tau_rho(dispersions.random_glms[0].coef) if spatial else None,
+        hatvalues=fit.h,
+        deviances=fit.d,
+        fitted=fitted,
+        resid=(model.y - fitted) / np.sqrt(fit.d.sum() / (n - p)) / np.sqrt(1 - fit.h[:n]),
+        disp_resid=_deviance_residuals(fit, n) if dispersions.mean_glm else None,
+        iterations=fit.iterations,
+        converged=fit.converged,
+        likelihoods=likelihoods(model, fit) if calc_like else None,
+    )
+
+
+def _table(g: GLM) -> Array:
+    return np.column_stack([g.coef, g.se])
+
+
+def _deviance_residuals(fit, n) -> Array:
+    """Of the dispersion GLM of the observations, over sqrt(1 - its leverage)."""
+    g = fit.dispersions.mean_glm
+    sign = np.sign(fit.d[:n] / (1 - fit.h[:n]) - g.fitted)
+    return sign * np.sqrt(g.deviance) / np.sqrt(1 - g.leverage)

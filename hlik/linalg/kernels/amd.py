@@ -1,0 +1,407 @@
+"""Approximate minimum degree ordering.
+
+Amestoy, Davis & Duff (1996), SIAM J. Matrix Anal. Appl. 17, 886-905, whose names are used here. Eliminating a column makes
+its neighbours adjacent to each other. The quotient graph stores that clique as one *element* instead of its edges:
+
+- a live variable i has a list of elements, then a list of variables it still touches directly;
+- an element e has a list L_e of variables; L_me is that of the newest pivot;
+- variables with equal lists are merged into one supervariable with a *weight*, the number of columns in it (0: merged into
+  its representative or eliminated);
+- the degree of i is bounded by |A_i| + |L_me \\ i| + sum over its other elements e of |L_e \\ L_me|, where all the
+  |L_e \\ L_me| come out of one pass over L_me.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._jit import INT32, INT32_OUT, INT64, SIZE, compiled, inner
+from ._types import Int32, Int64
+
+
+class _Graph(NamedTuple):
+    """Quotient graph. The lists are in a separate array, from ``start[i]`` on; elements come first in a variable's."""
+
+    start: Int64
+    length: Int64  # of the list; 0 for what is dead
+    n_elements: Int64  # of them elements
+    weight: Int64  # columns in the supervariable; negative while in L_me
+    degree: Int64  # bound on the external degree of a variable; |L_e| of an element
+    outside: Int64  # of element e: stamp + |L_e \ L_me|; 0 when absorbed
+    representative: Int32  # what a merged variable or a mass-eliminated one went into, or -1
+
+
+class _DegreeLists(NamedTuple):
+    """Doubly linked lists of the variables of every degree."""
+
+    head: Int32
+    following: Int32
+    preceding: Int32
+
+
+@inner
+def _quotient_graph(indptr: Int64, indices: Int32) -> tuple[_Graph, Int32, int]:
+    """The graph before any elimination, its lists, and the length used of them."""
+    n = len(indptr) - 1
+    length = np.zeros(n, np.int64)
+    for j in range(n):
+        for e in range(indptr[j], indptr[j + 1]):
+            i = indices[e]
+            if i != j:
+                length[i] += 1
+                length[j] += 1
+    start = np.zeros(n, np.int64)
+    for j in range(1, n):
+        start[j] = start[j - 1] + length[j - 1]
+    used = length.sum()
+    lists = np.empty(used + used // 2 + 4 * n + 16, np.int32)
+    free = start.copy()
+    for j in range(n):
+        for e in range(indptr[j], indptr[j + 1]):
+            i = indices[e]
+            if i != j:
+                lists[free[i]] = j
+                lists[free[j]] = i
+                free[i] += 1
+                free[j] += 1
+    graph = _Graph(
+        start,
+        length,
+        np.zeros(n, np.int64),
+        np.ones(n, np.int64),
+        length.copy(),
+        np.ones(n, np.int64),
+        np.full(n, -1, np.int32),
+    )
+    return graph, lists, used
+
+
+@inner
+def _start_queue(graph: _Graph, queue: _DegreeLists, pivots: Int32, dense: int) -> tuple[int, int]:
+    """Queue the variables by degree; set dense ones aside and eliminate isolated ones at once.
+
+    Returns the numbers of pivots so far and of columns dealt with.
+    """
+    n_pivots = 0
+    done = 0
+    for i in range(len(graph.degree)):
+        if graph.degree[i] > dense:
+            graph.weight[i] = 0
+            graph.length[i] = 0
+            done += 1
+        elif graph.degree[i] == 0:
+            graph.outside[i] = 0
+            pivots[n_pivots] = i
+            n_pivots += 1
+            done += 1
+        else:
+            _insert(queue, i, graph.degree[i])
+    return n_pivots, done
+
+
+@inner
+def _insert(queue: _DegreeLists, i: int, degree: int) -> None:
+    head = queue.head[degree]
+    queue.following[i] = head
+    queue.preceding[i] = -1
+    if head != -1:
+        queue.preceding[head] = i
+    queue.head[degree] = i
+
+
+@inner
+def _remove(queue: _DegreeLists, i: int, degree: int) -> None:
+    before, after = queue.preceding[i], queue.following[i]
+    if before == -1:
+        queue.head[degree] = after
+    else:
+        queue.following[before] = after
+    if after != -1:
+        queue.preceding[after] = before
+
+
+@inner
+def _make_room(graph: _Graph, lists: Int32, used: int, me: int) -> tuple[Int32, int]:
+    """Lists with room for the new element, moved together into a new array if the old one is full."""
+    needed = graph.length[me]
+    for x in range(graph.start[me], graph.start[me] + graph.n_elements[me]):
+        needed += graph.length[lists[x]]
+    if used + needed <= len(lists):
+        return lists, used
+    alive = graph.length.sum()
+    moved = np.empty(max(len(lists), 2 * (alive + needed)), np.int32)
+    used = np.int64(0)
+    for i in range(len(graph.start)):
+        first = graph.start[i]
+        for x in range(graph.length[i]):
+            moved[used + x] = lists[first + x]
+        graph.start[i] = used
+        used += graph.length[i]
+    return moved, used
+
+
+@inner
+def _new_element(graph: _Graph, queue: _DegreeLists, lists: Int32, used: int, me: int) -> int:
+    """Eliminate ``me``: append L_me, the union of its variables and its elements' variables, and absorb those elements.
+
+    Takes the variables of L_me out of the queue and makes their weights negative. Returns the length used.
+    """
+    first = used
+    size = np.int64(0)
+    graph.weight[me] = -graph.weight[me]  # out of everybody's list
+    n_elements = graph.n_elements[me]
+    for t in range(n_elements + 1):
+        if t < n_elements:
+            element = lists[graph.start[me] + t]
+            begin = graph.start[element]
+            end = begin + graph.length[element]
+        else:
+            begin = graph.start[me] + n_elements
+            end = graph.start[me] + graph.length[me]
+        for x in range(begin, end):
+            i = lists[x]
+            if graph.weight[i] > 0:
+                size += graph.weight[i]
+                graph.weight[i] = -graph.weight[i]
+                lists[used] = i
+                used += 1
+                _remove(queue, i, graph.degree[i])
+        if t < n_elements:
+            graph.outside[element] = 0
+            graph.length[element] = 0
+    graph.start[me] = first
+    graph.length[me] = used - first
+    graph.n_elements[me] = 0
+    graph.degree[me] = size
+    graph.outside[me] = 1
+    return used
+
+
+@inner
+def _count_outside(graph: _Graph, lists: Int32, first: int, end: int, stamp: int) -> None:
+    """For every element e next to L_me: outside[e] = stamp + |L_e \\ L_me|."""
+    for x in range(first, end):
+        i = lists[x]
+        weight = -graph.weight[i]
+        for y in range(graph.start[i], graph.start[i] + graph.n_elements[i]):
+            element = lists[y]
+            if graph.outside[element] >= stamp:
+                graph.outside[element] -= weight
+            elif graph.outside[element] != 0:
+                graph.outside[element] = graph.degree[element] + stamp - weight
+
+
+@inner
+def _update_degrees(
+    graph: _Graph,
+    lists: Int32,
+    first: int,
+    end: int,
+    me: int,
+    stamp: int,
+    bucket: Int32,
+    chain: Int32,
+    hashes: Int64,
+) -> None:
+    """Rewrite the lists of the variables of L_me with ``me`` in front, bound their degrees, hash their lists.
+
+    Elements inside L_me are absorbed even where they were not next to ``me`` (aggressive absorption); a variable with no
+    other neighbour than ``me`` is eliminated with it (mass elimination). ``degree[i]`` leaves out |L_me \\ i|.
+    """
+    n = len(graph.start)
+    for x in range(first, end):
+        i = lists[x]
+        begin = graph.start[i]
+        variables = begin + graph.n_elements[i]
+        stop = begin + graph.length[i]
+        kept = begin
+        degree = np.int64(0)
+        hashed = np.int64(me)
+        for y in range(begin, variables):
+            element = lists[y]
+            if graph.outside[element] == 0:
+                continue
+            beyond = graph.outside[element] - stamp
+            if beyond > 0:
+                degree += beyond
+                hashed += element
+                lists[kept] = element
+                kept += 1
+            else:
+                graph.outside[element] = 0
+                graph.length[element] = 0
+        first_variable = kept
+        for y in range(variables, stop):
+            j = lists[y]
+            if graph.weight[j] > 0:
+                degree += graph.weight[j]
+                hashed += j
+                lists[kept] = j
+                kept += 1
+        if degree == 0 and first_variable == begin:
+            _eliminate_with(graph, i, me)
+            continue
+        graph.degree[i] = min(graph.degree[i], degree)
+        # There is room for one more: the pivot itself or an absorbed element has left the list.
+        lists[kept] = lists[first_variable]
+        lists[first_variable] = lists[begin]
+        lists[begin] = me
+        graph.n_elements[i] = first_variable - begin + 1
+        graph.length[i] = kept - begin + 1
+        hashed %= n
+        hashes[i] = hashed
+        chain[i] = bucket[hashed]
+        bucket[hashed] = i
+
+
+@inner
+def _eliminate_with(graph: _Graph, i: int, me: int) -> None:
+    """Mass elimination: i of L_me becomes part of the pivot."""
+    graph.representative[i] = me
+    graph.degree[me] += graph.weight[i]  # both weights are negative now
+    graph.weight[me] += graph.weight[i]
+    graph.weight[i] = 0
+    graph.n_elements[i] = 0
+    graph.length[i] = 0
+
+
+@inner
+def _merge_indistinguishable(
+    graph: _Graph,
+    lists: Int32,
+    first: int,
+    end: int,
+    bucket: Int32,
+    chain: Int32,
+    hashes: Int64,
+    seen: Int64,
+    stamp: int,
+) -> int:
+    """Merge variables of L_me whose lists are equal; only those with equal hashes are compared. Returns a new stamp."""
+    for x in range(first, end):
+        if graph.weight[lists[x]] == 0:
+            continue
+        i = bucket[hashes[lists[x]]]
+        bucket[hashes[lists[x]]] = -1
+        while i != -1 and chain[i] != -1:
+            for y in range(graph.start[i], graph.start[i] + graph.length[i]):
+                seen[lists[y]] = stamp
+            before = i
+            j = chain[i]
+            while j != -1:
+                if _same_lists(graph, lists, i, j, seen, stamp):
+                    graph.representative[j] = i
+                    graph.weight[i] += graph.weight[j]
+                    graph.weight[j] = 0
+                    graph.n_elements[j] = 0
+                    graph.length[j] = 0
+                    chain[before] = chain[j]
+                else:
+                    before = j
+                j = chain[j]
+            stamp += 1
+            i = chain[i]
+    return stamp
+
+
+@inner
+def _same_lists(graph: _Graph, lists: Int32, i: int, j: int, seen: Int64, stamp: int) -> bool:
+    """Whether j's list holds the members of i's, which are marked with the stamp."""
+    if graph.length[j] != graph.length[i] or graph.n_elements[j] != graph.n_elements[i]:
+        return False
+    for y in range(graph.start[j], graph.start[j] + graph.length[j]):
+        if seen[lists[y]] != stamp:
+            return False
+    return True
+
+
+@inner
+def _requeue(
+    graph: _Graph, queue: _DegreeLists, lists: Int32, first: int, end: int, me: int, remaining: int, lowest: int
+) -> tuple[int, int]:
+    """Put what is left of L_me back into the queue with its new degrees, and drop the rest from the list.
+
+    Returns the lowest degree in the queue and the length used of the lists.
+    """
+    kept = first
+    for x in range(first, end):
+        i = lists[x]
+        weight = -graph.weight[i]
+        if weight <= 0:
+            continue
+        graph.weight[i] = weight
+        degree = max(0, min(graph.degree[i] + graph.degree[me] - weight, remaining - weight))
+        graph.degree[i] = degree
+        _insert(queue, i, degree)
+        lowest = min(lowest, degree)
+        lists[kept] = i
+        kept += 1
+    graph.length[me] = kept - first
+    if kept == first:
+        graph.outside[me] = 0
+    return lowest, kept
+
+
+@inner
+def _expand(representative: Int32, pivots: Int32) -> Int32:
+    """Permutation of the columns from the order of the pivots: each with all that was merged into it; dense columns last."""
+    n = len(representative)
+    last = len(pivots)
+    rank = np.full(n, last, np.int64)
+    for k in range(last):
+        rank[pivots[k]] = k
+    position = np.zeros(last + 2, np.int64)
+    for i in range(n):
+        root = i
+        while representative[root] != -1:
+            root = representative[root]
+        node = i
+        while representative[node] != -1:  # shorten the path for those who come later
+            above = representative[node]
+            representative[node] = root
+            node = above
+        position[rank[root] + 1] += 1
+    for k in range(last + 1):
+        position[k + 1] += position[k]
+    perm = np.empty(n, np.int32)
+    for i in range(n):
+        k = rank[i if representative[i] == -1 else representative[i]]
+        perm[position[k]] = i
+        position[k] += 1
+    return perm
+
+
+@compiled(INT32_OUT(INT64, INT32, SIZE))
+def minimum_degree(indptr: Int64, indices: Int32, dense: int) -> Int32:
+    """Fill-reducing permutation of a symmetric pattern given by its lower triangle.
+
+    Columns with more than ``dense`` neighbours are left out of the elimination and ordered last.
+    """
+    n = len(indptr) - 1
+    graph, lists, used = _quotient_graph(indptr, indices)
+    queue = _DegreeLists(np.full(n + 1, -1, np.int32), np.full(n, -1, np.int32), np.full(n, -1, np.int32))
+    pivots = np.empty(n, np.int32)
+    n_pivots, eliminated = _start_queue(graph, queue, pivots, dense)
+    bucket, chain = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
+    hashes, seen = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    stamp = np.int64(2)
+    lowest = np.int64(0)
+    while eliminated < n:
+        while queue.head[lowest] == -1:
+            lowest += 1
+        me = queue.head[lowest]
+        _remove(queue, me, lowest)
+        lists, used = _make_room(graph, lists, used, me)
+        first = used
+        used = _new_element(graph, queue, lists, used, me)
+        pivots[n_pivots] = me
+        n_pivots += 1
+        _count_outside(graph, lists, first, used, stamp)
+        _update_degrees(graph, lists, first, used, me, stamp, bucket, chain, hashes)
+        stamp += n + 1
+        stamp = _merge_indistinguishable(graph, lists, first, used, bucket, chain, hashes, seen, stamp)
+        graph.weight[me] = -graph.weight[me]
+        eliminated += graph.weight[me]
+        lowest, used = _requeue(graph, queue, lists, first, used, me, n - eliminated, lowest)
+        stamp += n + 1
+    return _expand(graph.representative, pivots[:n_pivots])

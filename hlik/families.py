@@ -27,23 +27,17 @@ Loader, C. (2000). Fast and accurate computation of binomial probabilities.
 from __future__ import annotations
 
 import numpy as np
-from scipy import special as sc
 
-from hlik.family_base import DispersionDerivatives, ResponseFamily, Values, Working, times
+from hlik.binomial import Bernoulli, Binomial
+from hlik.family_base import DispersionDerivatives, ResponseFamily, Values, Working, quasi, times, times_or_zero
 from hlik.link_base import Link
-from hlik.links import IDENTITY, INVERSE, INVERSE_SQUARED, LOG, LOGIT
-from hlik.probability_links import SymmetricLink
+from hlik.links import IDENTITY, INVERSE, INVERSE_SQUARED, LOG
 from hlik.special import Array, quiet, relative_deviance, stirling_excess, stirling_excess_derivatives
 
 __all__ = [
     "FAMILIES", "Bernoulli", "Binomial", "DispersionDerivatives", "Gamma", "InverseGaussian", "Normal",
     "Poisson", "ResponseFamily", "Working",
 ]  # fmt: skip
-
-
-def _quasi(saturated: Array, phi: Values) -> Array:
-    """Extended quasi-likelihood (Nelder and Pregibon 1987): -ln(phi)/2 more, nothing at phi = 1."""
-    return saturated if isinstance(phi, float | int) and phi == 1 else saturated - 0.5 * np.log(phi)
 
 
 class Normal(ResponseFamily):
@@ -63,6 +57,7 @@ class Normal(ResponseFamily):
     def variance_derivative2(self, mu: Array) -> Array:
         return np.zeros_like(mu, dtype=float)
 
+    @quiet
     def unit_deviance(self, y: Array, mu: Array) -> Array:
         return np.square(y - mu)
 
@@ -71,186 +66,36 @@ class Normal(ResponseFamily):
         value = -0.5 * np.log(2 * np.pi * np.divide(phi, w))
         return np.broadcast_to(value, np.broadcast_shapes(np.shape(y), np.shape(value)))
 
+    @quiet
+    def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
+        if link == IDENTITY:
+            return super().kernel_derivatives(y, eta, link, order)
+        mu, *m = link.inverse_derivatives(eta, order)
+        residual = y - mu
+        terms = [residual * m[0]]
+        if order > 1:
+            terms.append(residual * m[1] - m[0] * m[0])
+        if order > 2:
+            terms.append(residual * m[2] - 3 * m[0] * m[1])
+        return tuple(terms)
+
+    @quiet
+    def _unit_working(self, y: Array, eta: Array, link: Link) -> tuple[Array, Array, Array]:
+        mu, slope = link.inverse_derivatives(eta, 1)
+        if link == IDENTITY:
+            return mu, slope, y - mu
+        return mu, slope * slope, (y - mu) * slope
+
+    @quiet
+    def _unit_weight_derivative(self, eta: Array, link: Link) -> Array:
+        _, first, second = link.inverse_derivatives(eta, 2)
+        return 2 * first * second
+
     def valid_mean(self, mu: Array) -> np.ndarray:
         return np.isfinite(mu)
 
     def in_support(self, y: Array, w: Values) -> np.ndarray:
         return np.isfinite(y)
-
-
-TAIL_PROBABILITY = 1e-20
-"""Below it densities and probabilities lose digits of their exponents; their ratio then comes from logarithms."""
-COUNT_TOLERANCE = 1e-9
-"""How far w y may be from a whole number, relative to w: a proportion y = r/w has been rounded once."""
-
-
-class Binomial(ResponseFamily):
-    """w y ~ Binomial(w, mu): y is the proportion of successes, w the number of trials.
-
-    The kernel is y ln mu + (1 - y) ln(1 - mu); with a = (ln mu)' and b = (ln(1 - mu))' the expected weight is
-    -a b.
-    """
-
-    name = "binomial"
-    canonical_link = LOGIT
-    has_dispersion = False
-    support = "proportions y in [0, 1] with y * trials a whole number"
-
-    def variance(self, mu: Array) -> Array:
-        return mu * (1 - mu)
-
-    def variance_derivative(self, mu: Array) -> Array:
-        return 1 - 2 * mu
-
-    def variance_derivative2(self, mu: Array) -> Array:
-        return np.full_like(mu, -2.0, dtype=float)
-
-    @quiet
-    def unit_deviance(self, y: Array, mu: Array) -> Array:
-        difference = np.asarray(mu - y)
-        ones = _times_or_zero(y, relative_deviance(mu, y, difference), mu)
-        zeros = _times_or_zero(1 - y, relative_deviance(1 - mu, 1 - y, -difference), 1 - mu)
-        return 2 * (ones + zeros)
-
-    @quiet
-    def unit_deviance_at(self, y: Array, eta: Array, link: Link) -> Array:
-        log_mean = link.log_mean_derivatives(eta, 0)[0]
-        log_complement = link.log_complement_derivatives(eta, 0)[0]
-        entropy = sc.xlogy(y, y) + sc.xlog1py(1 - y, -y)
-        deviance = np.asarray(2 * (entropy - _mix(y, log_mean, log_complement)))
-        near = (deviance < 0.05) & (entropy < 0)  # with y = 0 or 1 there is nothing to cancel
-        if near.any():
-            y, eta = (array[near] for array in np.broadcast_arrays(y, eta))
-            mu, complement = link.inverse(eta), link.complement(eta)
-            difference = mu * (1 - y) - complement * y
-            ones = y * relative_deviance(mu, y, difference)
-            zeros = (1 - y) * relative_deviance(complement, 1 - y, -difference)
-            deviance[near] = 2 * (ones + zeros)
-        return deviance
-
-    def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
-        """Return ln C(w, w y) + w y ln y + w (1 - y) ln(1 - y), from Stirling's remainders (Loader 2000)."""
-        successes = _snap(np.multiply(y, w), w)
-        failures = np.maximum(w - successes, 0.0)
-        saturated = stirling_excess(w) - stirling_excess(successes) - stirling_excess(failures)
-        return _quasi(saturated, phi)
-
-    @quiet
-    def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
-        if link == LOGIT:
-            return self._logit_derivatives(y, eta, order)
-        log_mean = link.log_mean_derivatives(eta, order)
-        log_complement = link.log_complement_derivatives(eta, order)
-        return tuple(_mix(y, a, b) for a, b in zip(log_mean[1:], log_complement[1:], strict=True))
-
-    def _logit_derivatives(self, y: Array, eta: Array, order: int) -> tuple[Array, ...]:
-        mu, weight, score = _logistic_working(y, eta)
-        third = weight * np.tanh(np.multiply(eta, 0.5)) if order > 2 else mu
-        return (score, -weight, third)[:order]
-
-    @quiet
-    def _unit_working(self, y: Array, eta: Array, link: Link) -> tuple[Array, Array, Array]:
-        """With theta' = mu'/(mu (1 - mu)): weight mu' theta', score (y - mu) theta'; in the tails from a and b."""
-        if link == LOGIT:
-            return _logistic_working(y, eta)
-        y, eta = np.broadcast_arrays(y, eta)
-        mu, slope = link.inverse_derivatives(eta, 1)
-        complement = link.complement(eta)
-        theta1 = slope / (mu * complement)
-        weight, score = np.asarray(slope * theta1), np.asarray((y * complement - (1 - y) * mu) * theta1)
-        tail = np.asarray(~(mu * complement > TAIL_PROBABILITY))
-        if tail.any():
-            a = link.log_mean_derivatives(eta[tail], 1)[1]
-            b = link.log_complement_derivatives(eta[tail], 1)[1]
-            weight[tail], score[tail] = -a * b, _mix(y[tail], a, b)
-        return mu, weight, score
-
-    @quiet
-    def _unit_weight_derivative(self, eta: Array, link: Link) -> Array:
-        if link == LOGIT:
-            return link.inverse_derivatives(eta, 2)[2]
-        _, a, a1 = link.log_mean_derivatives(eta, 2)
-        _, b, b1 = link.log_complement_derivatives(eta, 2)
-        return -(a1 * b + a * b1)
-
-    def valid_mean(self, mu: Array) -> np.ndarray:
-        return np.greater_equal(mu, 0) & np.less_equal(mu, 1)
-
-    def in_support(self, y: Array, w: Values) -> np.ndarray:
-        successes = np.multiply(y, w)
-        whole = np.abs(successes - np.rint(successes)) <= COUNT_TOLERANCE * np.maximum(w, 1)
-        return (y >= 0) & (y <= 1) & whole
-
-    def initial_mean(self, y: Array, w: Values = 1.0) -> Array:
-        return (np.multiply(w, y) + 0.5) / (np.asarray(w) + 1)
-
-
-class Bernoulli(Binomial):
-    """y ~ Bernoulli(mu); a weight w counts the observation w times."""
-
-    name = "bernoulli"
-    support = "0 or 1"
-
-    @quiet
-    def unit_deviance(self, y: Array, mu: Array) -> Array:
-        return -2 * np.where(np.equal(y, 1), np.log(mu), np.log1p(-mu))
-
-    def unit_deviance_at(self, y: Array, eta: Array, link: Link) -> Array:
-        if isinstance(link, SymmetricLink):
-            return -2 * link.log_mean_derivatives((2 * y - 1) * eta, 0)[0]
-        log_mean = link.log_mean_derivatives(eta, 0)[0]
-        log_complement = link.log_complement_derivatives(eta, 0)[0]
-        return -2 * _mix(y, log_mean, log_complement)
-
-    @quiet
-    def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
-        """With a symmetric link the kernel is ln mu(s eta), s = 2 y - 1: one of ln mu and ln(1 - mu) is enough."""
-        if link == LOGIT or not isinstance(link, SymmetricLink):
-            return super().kernel_derivatives(y, eta, link, order)
-        sign = 2 * y - 1
-        terms = link.log_mean_derivatives(sign * eta, order)[1:]
-        return tuple(sign * term if k % 2 == 0 else term for k, term in enumerate(terms))
-
-    def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
-        return _quasi(np.zeros(np.broadcast_shapes(np.shape(y), np.shape(w))), phi)
-
-    def in_support(self, y: Array, w: Values) -> np.ndarray:
-        return (y == 0) | (y == 1)
-
-
-def _times_or_zero(y: Array, deviance: Array, at_zero: Array) -> Array:
-    """Return y * deviance, and its limit ``at_zero`` where y = 0 (deviance is infinite there)."""
-    return np.where(np.equal(y, 0), at_zero, y * deviance)
-
-
-def _mix(y: Array, a: Array, b: Array) -> Array:
-    """Return y a + (1 - y) b with 0 * inf = 0."""
-    result = np.asarray(y * a + (1 - y) * b)
-    lost = np.isnan(result)
-    if lost.any():
-        result = np.where(lost & np.equal(y, 1), a, np.where(lost & np.equal(y, 0), b, result))
-    return result
-
-
-def _snap(counts: Array, w: Values) -> Array:
-    """Whole numbers where the counts are such up to rounding."""
-    whole = np.rint(counts)
-    return np.where(np.abs(counts - whole) <= COUNT_TOLERANCE * np.maximum(w, 1), whole, counts)
-
-
-@quiet
-def _logistic_working(y: Array, eta: Array) -> tuple[Array, Array, Array]:
-    """Return mu, mu (1 - mu), y - mu for the logit link to full relative accuracy in both tails.
-
-    Below eta = -709, where mu = exp(eta) leaves the range of double precision, mu stays at 1e-308.
-    """
-    eta, y = np.asarray(eta, dtype=float), np.asarray(y, dtype=float)
-    odds_against = np.asarray(np.maximum(eta, -709.0))
-    np.negative(odds_against, out=odds_against)
-    np.exp(odds_against, out=odds_against)
-    mu = 1 / (1 + odds_against)
-    complement = np.multiply(odds_against, mu, out=odds_against)
-    return mu, mu * complement, y * complement - (1 - y) * mu
 
 
 class Poisson(ResponseFamily):
@@ -272,10 +117,10 @@ class Poisson(ResponseFamily):
 
     @quiet
     def unit_deviance(self, y: Array, mu: Array) -> Array:
-        return 2 * _times_or_zero(y, relative_deviance(mu, y), mu)
+        return 2 * times_or_zero(y, relative_deviance(mu, y), mu)
 
     def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
-        return _quasi(-times(stirling_excess(y), w), phi)
+        return quasi(-times(stirling_excess(y), w), phi)
 
     @quiet
     def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
@@ -284,6 +129,16 @@ class Poisson(ResponseFamily):
             return (y - mu, *(-mu,) * 2)[:order]
         log_mean, mean = link.log_mean_derivatives(eta, order), link.inverse_derivatives(eta, order)
         return tuple(y * a - m for a, m in zip(log_mean[1:], mean[1:], strict=True))
+
+    @quiet
+    def _unit_working(self, y: Array, eta: Array, link: Link) -> tuple[Array, Array, Array]:
+        """With a = (ln mu)': weight mu' a, score (y - mu) a."""
+        if link == LOG:
+            mu = np.exp(eta)
+            return mu, mu, y - mu
+        mu, slope = link.inverse_derivatives(eta, 1)
+        a = link.log_mean_derivatives(eta, 1)[1]
+        return mu, slope * a, (y - mu) * a
 
     @quiet
     def _unit_weight_derivative(self, eta: Array, link: Link) -> Array:
@@ -328,9 +183,7 @@ class Gamma(ResponseFamily):
         shape = np.divide(w, phi)
         return np.log(shape) - stirling_excess(shape) - np.log(y)
 
-    def saturated_dispersion_derivatives(
-        self, y: Array, phi: Values = 1.0, w: Values = 1.0
-    ) -> tuple[Values, Values]:
+    def saturated_dispersion_derivatives(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> tuple[Values, Values]:
         first, second = stirling_excess_derivatives(np.divide(w, phi))
         return first - 1, -second
 
@@ -412,7 +265,6 @@ class InverseGaussian(ResponseFamily):
 
 
 FAMILIES: dict[str, ResponseFamily] = {
-    family.name: family
-    for family in (Normal(), Bernoulli(), Binomial(), Poisson(), Gamma(), InverseGaussian())
+    family.name: family for family in (Normal(), Bernoulli(), Binomial(), Poisson(), Gamma(), InverseGaussian())
 }
 """All families by name; the tests loop over them."""

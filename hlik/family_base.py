@@ -97,9 +97,7 @@ class ResponseFamily(ABC):
 
     # --- what follows ---------------------------------------------------------------------------------------
 
-    def saturated_dispersion_derivatives(
-        self, y: Array, phi: Values = 1.0, w: Values = 1.0
-    ) -> tuple[Values, Values]:
+    def saturated_dispersion_derivatives(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> tuple[Values, Values]:
         """Return the first two derivatives of s(y, phi, w) with respect to log phi.
 
         Here -1/2 and 0, which holds wherever s = -ln(phi)/2 + a function of y and w: normal, inverse Gaussian
@@ -209,8 +207,9 @@ class ResponseFamily(ABC):
             Prior weights; the number of trials for the binomial family.
         """
         y = np.asarray(y, dtype=float)
-        usable = np.isfinite(w) & np.greater_equal(w, 0)
-        _refuse_unless(usable, name, "weights (or trials) must be finite and >= 0", w)
+        usable = np.isfinite(w) & (np.greater(w, 0) if self.has_dispersion else np.greater_equal(w, 0))
+        least = "positive (leave rows of weight 0 out)" if self.has_dispersion else ">= 0"
+        _refuse_unless(usable, name, f"weights (or trials) must be finite and {least}", w)
         _refuse_unless(np.isfinite(y), name, f"the {self.name} family expects {self.support}", y)
         _refuse_unless(self.in_support(y, w), name, f"the {self.name} family expects {self.support}", y)
 
@@ -226,10 +225,10 @@ def _refuse_unless(good: np.ndarray, name: str, expectation: str, values: Values
 
 
 def _scale(phi: Values, w: Values) -> Values:
-    """w/phi, as the number 1.0 where it is that, so that `times` can leave it out."""
-    if isinstance(phi, float | int) and phi == 1:
-        return w
-    return w / phi
+    """w/phi, as a number where it is one, so that `times` can leave out a factor of 1."""
+    unit = np.size(phi) == 1 and np.all(np.equal(phi, 1))
+    scale = np.asarray(w, dtype=float) if unit else np.divide(w, phi)
+    return float(scale.item()) if scale.size == 1 else scale
 
 
 def times(values: Array, scale: Values) -> Array:
@@ -237,3 +236,13 @@ def times(values: Array, scale: Values) -> Array:
     if isinstance(scale, float | int) and scale == 1:
         return values
     return values * scale
+
+
+def quasi(saturated: Array, phi: Values) -> Array:
+    """Extended quasi-likelihood (Nelder and Pregibon 1987): -ln(phi)/2 more, nothing at phi = 1."""
+    return saturated if isinstance(phi, float | int) and phi == 1 else saturated - 0.5 * np.log(phi)
+
+
+def times_or_zero(y: Array, deviance: Array, at_zero: Array) -> Array:
+    """Return y * deviance, and its limit ``at_zero`` where y = 0 (deviance is infinite there)."""
+    return np.where(np.equal(y, 0), at_zero, y * deviance)

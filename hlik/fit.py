@@ -13,10 +13,11 @@ import numpy as np
 from hlik.errors import ConvergenceWarning, ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate, Estimator
 from hlik.estimators.eql import EQL
+from hlik.estimators.laplace import Laplace
 from hlik.model import HierarchicalModel
 from hlik.progress import Progress
 
-ESTIMATORS: dict[str, type] = {"eql": EQL}
+ESTIMATORS: dict[str, type] = {"eql": EQL, "laplace": Laplace}
 
 
 @dataclass(frozen=True, eq=False)

@@ -119,6 +119,8 @@ class Response:
         Prior weights (trials for a Binomial), shape (n,) or (1,).
     dispersion
         phi as a function of theta, of size 1 or n; None where phi is 1.
+    term
+        Derivatives of a log density without closed form (`hlik.terms.ResponseTerm`); None for known families.
     trials
         Number of trials of a Binomial, shape (n,); None for others.
     """
@@ -132,6 +134,7 @@ class Response:
     link: Link | None = None
     dispersion: ThetaMap | None = None
     trials: np.ndarray | None = None
+    term: Any = None
     obstacle: str | None = None
 
     @property
@@ -171,6 +174,7 @@ class HierarchicalModel:
     forms: dict[str, Form]
     coords: dict[str, np.ndarray]
     obstacles: tuple[str, ...] = ()
+    laplace_obstacles: tuple[str, ...] = ()
     graph_maps: dict[str, Any] = field(default_factory=dict)
     constant_data: dict[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
 

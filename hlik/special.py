@@ -113,8 +113,8 @@ def log1mexp(x: Array) -> Array:
     return np.where(x > -np.log(2), np.log(-np.expm1(x)), np.log1p(-np.exp(np.minimum(x, 0.0))))
 
 
-MILLS_TAIL_FROM = 2.0
-MILLS_LEVELS = 60  # the fraction is then cut off at a relative error of exp(-4 sqrt(120)) = 1e-19 or less
+MILLS_TAIL_FROM = 2.5
+MILLS_LEVELS = 60  # leaves a relative error of 1e-16 of d1 and 6e-15 of the third derivative at 2.5, less beyond
 
 
 @quiet
@@ -137,7 +137,7 @@ def log_ndtr_derivatives(x: Array, order: int) -> tuple[Array, ...]:
     tail = np.asarray(x < -MILLS_TAIL_FROM)
     if tail.any():
         t = -x[tail]
-        d1 = d2 = d3 = np.zeros_like(t)
+        d1 = d2 = d3 = 2 / (t + np.sqrt(t * t + 4 * MILLS_LEVELS))  # d_n where d_n = d_{n + 1}
         for level in range(MILLS_LEVELS, 0, -1):
             d1, d2, d3 = 1 / (t + (level + 1) * d1), d1, d2
         second[tail] = -r[tail] * d1

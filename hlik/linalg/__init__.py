@@ -5,7 +5,8 @@ system is met.
 """
 
 from .bordered import Bordered, BorderedSystem
-from .cholesky import Factor, Symbolic, analyze
+from .cholesky import Factor, SparseCholesky, Symbolic, analyze
+from .compiled import on_compile
 from .errors import NotPositiveDefinite
 from .patterns import LowerPattern, lower_pattern, lower_values, symmetric_matrix
 from .threads import set_blas_threads
@@ -16,10 +17,12 @@ __all__ = [
     "Factor",
     "LowerPattern",
     "NotPositiveDefinite",
+    "SparseCholesky",
     "Symbolic",
     "analyze",
     "lower_pattern",
     "lower_values",
+    "on_compile",
     "set_blas_threads",
     "symmetric_matrix",
 ]

@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 
 from .cholesky import Factor, Symbolic, analyze
 from .errors import NotPositiveDefinite
-from .patterns import Float, Int64, LowerPattern, canonical_rows, check_finite, lower_pattern
-from .products import DenseProducts, PairProducts, RowProducts, count_pairs, find_entries, row_chunks
+from .patterns import Float, Int64, LowerPattern, canonical_rows, check_finite, find_entries, lower_pattern
+from .products import DenseProducts, PairProducts, RowProducts, count_pairs, row_chunks
 from .threads import limited_blas
 
 EPS = float(np.finfo(np.float64).eps)
@@ -229,9 +229,14 @@ class Bordered:
         """w_i z_i'C^-1 z_i, shape (n,)."""
         return self.w * self.system._products.quadratic_forms(self.selected_inverse_z())
 
+    def row_quadratics(self) -> Float:
+        """t_i'H^-1 t_i with t_i = (x_i, z_i), shape (n,): leverages before they are weighted."""
+        own = self.system._products.quadratic_forms(self.selected_inverse_z())
+        return own + self._border_quadratic(self.system.X, self.system.Z)
+
     def leverages(self) -> Float:
         """w_i t_i'H^-1 t_i with t_i = (x_i, z_i), shape (n,)."""
-        return self.leverages_z() + self.w * self._border_quadratic(self.system.X, self.system.Z)
+        return self.w * self.row_quadratics()
 
     def quadratic(self, TX: ArrayLike, TZ: Any) -> Float:
         """diag(T H^-1 T') for rows T = [TX TZ], shape (m,)."""

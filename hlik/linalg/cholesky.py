@@ -1,101 +1,317 @@
 """Sparse Cholesky factorisation: analyse a pattern once, factor many matrices that have it.
 
-``A[perm][:, perm] = L L'`` with a fill-reducing permutation ``perm``. Everything a `Factor` takes and returns is in the
-caller's numbering, except the vectors between `Factor.solve_L` and `Factor.solve_Lt`, which are in elimination order.
+``A[perm][:, perm] = L L'`` with a fill-reducing permutation ``perm``. What a `Factor` takes and returns is in the caller's
+numbering, except the vectors between `Factor.solve_L` and `Factor.solve_Lt`, which are in elimination order.
+
+>>> import numpy as np, scipy.sparse as sp
+>>> A = sp.csc_array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.0], [0.0, 0.0, 2.0]])
+>>> factor = SparseCholesky(A).factor(A)
+>>> bool(np.isclose(factor.logdet(), np.log(22.0)))
+True
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .dense import DenseLower, DenseStructure
+from .dense import DenseStructure
+from .diagonal import DiagonalStructure
 from .errors import NotPositiveDefinite
-from .patterns import Float, Int32, LowerPattern, check_finite, frozen, lower_pattern
+from .ordering import choose_elimination
+from .patterns import Float, Int32, Int64, LowerPattern, check_finite, frozen, lower_pattern, values_on_pattern
+from .sparse import SimplicialStructure, SupernodalStructure
 from .threads import limited_blas
 
+Kernel = Literal["auto", "diagonal", "dense", "simplicial", "supernodal"]
+
 PIVOT_THRESHOLD = 1e-14
-"""A pivot below this part of its column's diagonal entry counts as zero: nothing but rounding error is left of it."""
+"""A pivot below this part of its column's diagonal entry counts as zero: only rounding error is left of it."""
+
+DENSE_SIZE = 300
+"""Matrices of up to so many columns go through dense LAPACK, whatever their pattern: some milliseconds at most, and no
+kernel needs to be compiled or loaded for them."""
+
+NEARLY_DENSE_SIZE = 2000
+"""And up to so many if more than half of their entries are there, where a sparse factor would save nothing."""
+
+SIMPLICIAL_COLUMN = 4.0
+"""Entries per column of L below which dense blocks are only overhead."""
+
+
+class Lower(Protocol):
+    """Values of L as one of the kernels stores them, in elimination order."""
+
+    def diagonal(self) -> Float:
+        """Diagonal of L, shape (q,)."""
+
+    def forward(self, block: Float) -> Float:
+        """L^-1 block, shape (q, k); may overwrite the block, which is C-contiguous."""
+
+    def backward(self, block: Float) -> Float:
+        """L^-T block, shape (q, k); may overwrite the block, which is C-contiguous."""
+
+    def selected_inverse(self) -> Float:
+        """Entries of A^-1 in the order of the input values."""
+
+
+class Structure(Protocol):
+    """What a kernel needs to know of the pattern."""
+
+    def factor(self, values: Float) -> tuple[Lower, int]:
+        """Factor, and how many pivots were positive before the first bad one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Symbolic:
-    """What depends on the pattern alone: ordering, pattern of L, where each entry goes. Immutable, shareable, picklable."""
+    """What depends on the pattern alone: the ordering, the pattern of L, where every entry goes.
 
-    pattern: LowerPattern
+    Immutable; may be shared between threads and pickled. Made by `analyze`.
+
+    Attributes
+    ----------
+    pattern : LowerPattern
+        Lower triangle of A by columns: the order of the values that `factor` takes.
+    ordering : str
+        The ordering chosen: "natural", "largest_first", "amd", "amd_dense_last", "metis" or "given".
+    kernel : str
+        "diagonal", "dense", "simplicial" or "supernodal".
+    perm : int32 array, shape (q,)
+        Column ``perm[k]`` of A is eliminated k-th.
+    nnz_L : int
+        Entries of L, explicit zeros of supernodes not counted.
+    flops : float
+        Additions and multiplications of one factorisation.
+    """
+
+    pattern: LowerPattern = field(repr=False)
     ordering: str
-    perm: Int32
+    kernel: str
+    perm: Int32 = field(repr=False)
     nnz_L: int
     flops: float
-    kernel: str
-    structure: DenseStructure = field(repr=False)
+    structure: Structure = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of columns of A."""
+        return self.pattern.size
+
+    @property
+    def indptr(self) -> Int64:
+        """Column pointers of the lower triangle of A."""
+        return self.pattern.indptr
+
+    @property
+    def indices(self) -> Int32:
+        """Row indices of the lower triangle of A."""
+        return self.pattern.indices
 
     def factor(self, values: ArrayLike, pivot_threshold: float = PIVOT_THRESHOLD) -> "Factor":
+        """Factorise the matrix with these values.
+
+        Parameters
+        ----------
+        values : array, shape (nnz,)
+            Lower triangle of A by columns, aligned with `indptr` and `indices`; see `lower_values`.
+        pivot_threshold : float
+            Pivots below this part of their column's diagonal entry count as zero.
+
+        Raises
+        ------
+        NotPositiveDefinite
+            With the column, in the caller's numbering.
+        """
         values = np.ascontiguousarray(values, dtype=np.float64)
         if values.shape != (self.pattern.nnz,):
-            raise ValueError(f"values must have shape ({self.pattern.nnz},), got {values.shape}")
+            raise ValueError(
+                f"values must have shape ({self.pattern.nnz},), one per entry of the lower triangle, got {values.shape}"
+            )
+        check_finite(values, "values")
         with limited_blas:
             lower, n_positive = self.structure.factor(values)
-        ratios = self._pivot_ratios(values, lower, n_positive)
-        bad = np.flatnonzero(~(ratios > pivot_threshold))
-        if len(bad) > 0:
-            raise NotPositiveDefinite(int(self.perm[bad[0]]), float(ratios[bad[0]]))
-        if n_positive < self.pattern.size:
-            raise NotPositiveDefinite(int(self.perm[n_positive]), 0.0)
-        return Factor(self, lower, float(ratios.min(initial=1.0)))
+        return Factor(self, lower, self._smallest_pivot_ratio(values, lower, n_positive, pivot_threshold))
 
-    def _pivot_ratios(self, values, lower, n_positive):
-        diagonal = values[self.pattern.diagonal_positions()][self.perm[:n_positive]]
-        return lower.diagonal()[:n_positive] ** 2 / diagonal
+    def _smallest_pivot_ratio(self, values: Float, lower: Lower, n_positive: int, threshold: float) -> float:
+        """Smallest pivot as a part of its column's diagonal entry; raises for the first one at the threshold.
+
+        A pivot that is zero but for rounding leaves large numbers in the columns after it, one of which may be the first to
+        become negative: the pivots before are looked at first.
+        """
+        diagonal = values[self.pattern.diagonal_positions()][self.perm]
+        pivots = lower.diagonal() ** 2
+        pivots[n_positive:] = 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = np.where(diagonal > 0.0, pivots / diagonal, 0.0)
+        bad = ~(ratios > threshold)
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise NotPositiveDefinite(int(self.perm[first]), float(ratios[first]))
+        return float(ratios.min(initial=1.0))
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
+    """One factorised matrix A. Immutable; may be used from several threads.
+
+    Attributes
+    ----------
+    symbolic : Symbolic
+        Its pattern.
+    pivot_ratio : float
+        Smallest pivot divided by its column's diagonal entry: near 1 for a diagonally dominant matrix; what is below about
+        1e-10 leaves few correct digits in the solutions.
+    """
+
     symbolic: Symbolic
-    lower: DenseLower
+    lower: Lower = field(repr=False)
     pivot_ratio: float
 
     def solve(self, B: ArrayLike) -> Float:
+        """A^-1 B for a vector or a block of columns, shape (q,) or (q, k)."""
         return self.solve_Lt(self.solve_L(B))
 
     def solve_L(self, B: ArrayLike) -> Float:
+        """L^-1 P B, in elimination order: ``|solve_L(b)|^2 = b'A^-1 b``."""
         block, shape = self._block(B)
         with limited_blas:
             return self.lower.forward(block[self.symbolic.perm]).reshape(shape)
 
     def solve_Lt(self, B: ArrayLike) -> Float:
+        """P'L^-T B for B in elimination order: standard normal columns become draws from N(0, A^-1)."""
         block, shape = self._block(B)
-        out = np.empty_like(block)
+        out = np.empty_like(block, order="C")
         with limited_blas:
-            out[self.symbolic.perm] = self.lower.backward(block)
+            out[self.symbolic.perm] = self.lower.backward(np.array(block, order="C"))
         return out.reshape(shape)
 
     def logdet(self) -> float:
+        """log|A|."""
         return 2.0 * float(np.log(self.lower.diagonal()).sum())
 
     def selected_inverse(self) -> Float:
+        """Entries of A^-1 on the pattern of A, aligned with the values that were factorised, shape (nnz,)."""
         with limited_blas:
             return self.lower.selected_inverse()
 
     def inverse_diagonal(self) -> Float:
+        """Diagonal of A^-1, shape (q,)."""
         return self.selected_inverse()[self.symbolic.pattern.diagonal_positions()]
 
     def sample(self, rng: np.random.Generator, size: int) -> Float:
-        return self.solve_Lt(rng.standard_normal((self.symbolic.pattern.size, size))).T
+        """Draws from N(0, A^-1), shape (size, q)."""
+        return self.solve_Lt(rng.standard_normal((self.symbolic.size, size))).T
 
     def _block(self, B: ArrayLike) -> tuple[Float, tuple[int, ...]]:
         array = np.asarray(B, dtype=np.float64)
-        size = self.symbolic.pattern.size
+        size = self.symbolic.size
         if array.ndim not in (1, 2) or array.shape[0] != size:
             raise ValueError(f"the right-hand side must have shape ({size},) or ({size}, k), got {array.shape}")
-        return array if array.ndim == 2 else array[:, None], array.shape
+        return (array if array.ndim == 2 else array[:, None]), array.shape
 
 
-def analyze(pattern: Any, ordering: str = "auto") -> Symbolic:
+def analyze(pattern: Any, ordering: str | ArrayLike = "auto", kernel: Kernel = "auto") -> Symbolic:
+    """Order a symmetric pattern and find the pattern of its Cholesky factor.
+
+    Parameters
+    ----------
+    pattern : scipy sparse matrix or array, shape (q, q), or LowerPattern
+        Symmetric: both triangles, or its lower triangle alone. The diagonal must be complete; explicit zeros count as
+        entries.
+    ordering : str or permutation
+        "auto" takes the candidate with the least work; "natural", "largest_first", "amd_dense_last", "amd" and "metis" (needs
+        the package pymetis) force one, and so does an array that says which column is eliminated k-th.
+    kernel : {"auto", "diagonal", "dense", "simplicial", "supernodal"}
+        How to factorise; "auto" chooses by size and fill. "dense" ignores the ordering.
+
+    Returns
+    -------
+    Symbolic
+    """
     lower = pattern if isinstance(pattern, LowerPattern) else lower_pattern(pattern)
     missing = lower.first_missing_diagonal()
     if missing is not None:
-        raise ValueError(f"pattern must hold every diagonal entry, got none in column {missing}")
-    q = lower.size
-    return Symbolic(lower, "natural", frozen(np.arange(q, dtype=np.int32)), q * (q + 1) // 2, q**3 / 3, "dense", DenseStructure.build(lower))
+        raise ValueError(f"pattern must hold the whole diagonal, as a positive definite matrix does; column {missing} lacks it")
+    if kernel == "auto" and isinstance(ordering, str) and ordering == "auto":
+        kernel = _kernel_without_ordering(lower)
+    if kernel == "diagonal":
+        return _analyze_diagonal(lower)
+    if kernel == "dense":
+        return _analyze_dense(lower)
+    return _analyze_sparse(lower, ordering, kernel)
+
+
+def _kernel_without_ordering(pattern: LowerPattern) -> Kernel:
+    """The kernel, where size and density alone decide it."""
+    q = pattern.size
+    if pattern.nnz == q and q > 0:
+        return "diagonal"
+    if q <= DENSE_SIZE or (q <= NEARLY_DENSE_SIZE and pattern.nnz > 0.25 * q**2):
+        return "dense"
+    return "auto"
+
+
+def _analyze_diagonal(pattern: LowerPattern) -> Symbolic:
+    q = pattern.size
+    if pattern.nnz != q:
+        raise ValueError(f'kernel="diagonal" needs a diagonal pattern, got {pattern.nnz - q} entries below the diagonal')
+    return Symbolic(pattern, "natural", "diagonal", _identity(q), q, float(q), DiagonalStructure(q))
+
+
+def _analyze_dense(pattern: LowerPattern) -> Symbolic:
+    q = pattern.size
+    structure = DenseStructure.build(pattern)
+    return Symbolic(pattern, "natural", "dense", _identity(q), q * (q + 1) // 2, q**3 / 3.0, structure)
+
+
+def _analyze_sparse(pattern: LowerPattern, ordering: str | ArrayLike, kernel: Kernel) -> Symbolic:
+    elimination = choose_elimination(pattern, ordering)
+    if kernel == "auto":
+        kernel = "simplicial" if elimination.nnz_L < SIMPLICIAL_COLUMN * pattern.size else "supernodal"
+    kinds = {"simplicial": SimplicialStructure, "supernodal": SupernodalStructure}
+    if kernel not in kinds:
+        raise ValueError(f"kernel must be auto, diagonal, dense, simplicial or supernodal; got {kernel!r}")
+    return Symbolic(
+        pattern,
+        elimination.ordering,
+        kernel,
+        frozen(elimination.perm),
+        elimination.nnz_L,
+        elimination.flops,
+        kinds[kernel].build(pattern, elimination),
+    )
+
+
+def _identity(size: int) -> Int32:
+    identity: Int32 = frozen(np.arange(size, dtype=np.int32))
+    return identity
+
+
+class SparseCholesky:
+    """Analyse once, factor many times, from whole matrices instead of values on a pattern.
+
+    Parameters
+    ----------
+    pattern, ordering, kernel
+        As `analyze` takes them.
+
+    Attributes
+    ----------
+    symbolic : Symbolic
+        The analysis.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> A = sp.csc_array([[4.0, 1.0], [1.0, 3.0]])
+    >>> SparseCholesky(A).factor(A).solve([9.0, 5.0]).round(12)
+    array([2., 1.])
+    """
+
+    def __init__(self, pattern: Any, ordering: str | ArrayLike = "auto", kernel: Kernel = "auto") -> None:
+        self.symbolic = analyze(pattern, ordering, kernel)
+
+    def factor(self, matrix: Any, pivot_threshold: float = PIVOT_THRESHOLD) -> Factor:
+        """Factorise a sparse symmetric matrix whose entries lie on the pattern; only its lower triangle is read."""
+        return self.symbolic.factor(values_on_pattern(matrix, self.symbolic.pattern), pivot_threshold)

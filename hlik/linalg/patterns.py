@@ -110,6 +110,33 @@ def lower_values(matrix: Any) -> Float:
     return lower.data
 
 
+def find_entries(pattern: LowerPattern, rows: NDArray[Any], columns: NDArray[Any]) -> Int64:
+    """Position of each entry (row >= column) in the pattern, or -1 where the pattern lacks it."""
+    keys = pattern.columns().astype(np.int64) * pattern.size + pattern.indices
+    wanted = columns.astype(np.int64) * pattern.size + rows
+    positions = np.searchsorted(keys, wanted)
+    if len(keys) == 0:
+        return np.full(len(wanted), -1, dtype=np.int64)
+    return np.where(keys[np.minimum(positions, len(keys) - 1)] == wanted, positions, -1)
+
+
+def values_on_pattern(matrix: Any, pattern: LowerPattern, name: str = "matrix") -> Float:
+    """Lower triangle of a sparse symmetric matrix in the order of a pattern that holds all its entries."""
+    if matrix.shape != (pattern.size, pattern.size):
+        raise ValueError(f"{name} must have shape ({pattern.size}, {pattern.size}), got {matrix.shape}")
+    own, values = lower_pattern(matrix, name), lower_values(matrix)
+    if np.array_equal(own.indptr, pattern.indptr) and np.array_equal(own.indices, pattern.indices):
+        return values
+    positions = find_entries(pattern, own.indices, own.columns())
+    missing = np.flatnonzero(positions < 0)
+    if len(missing) > 0:
+        entry = int(own.indices[missing[0]]), int(own.columns()[missing[0]])
+        raise ValueError(f"{name} has {len(missing)} entries outside the pattern, the first at {entry}")
+    out = np.zeros(pattern.nnz)
+    out[positions] = values
+    return out
+
+
 def symmetric_matrix(pattern: LowerPattern, values: Float) -> sp.csc_array:
     """The full symmetric matrix with these values on its lower triangle."""
     lower = sp.csc_array((values, pattern.indices, pattern.indptr), shape=(pattern.size, pattern.size))

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import scipy.sparse as sp
 
-from .patterns import Float, Int32, Int64, LowerPattern
+from .patterns import Float, Int32, Int64, LowerPattern, find_entries
 
 CHUNK_ENTRIES = 1 << 20
 """Entries of a dense block of rows: 8 MB."""
@@ -106,12 +106,6 @@ def row_pairs(Z: sp.csr_array, pattern: LowerPattern) -> tuple[Int64, Int64, Flo
     if not rows:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
     return np.concatenate(rows), np.concatenate(slots), np.concatenate(products)
-
-
-def find_entries(pattern: LowerPattern, rows: Int32, columns: Int32) -> Int64:
-    """Position of each entry (row >= column) in the pattern, which must hold it."""
-    keys = pattern.columns().astype(np.int64) * pattern.size + pattern.indices
-    return np.searchsorted(keys, columns.astype(np.int64) * pattern.size + rows)
 
 
 def count_pairs(Z: sp.csr_array) -> int:

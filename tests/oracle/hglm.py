@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .families import FAMILIES, LINKS, RANDOM_FAMILIES, Array
+from .families import LINKS, Array
 from .glm import GLM, glm
 from .likelihood import Likelihoods, likelihoods
 from .model import (
-    Model,
+    Diverged,
     Spatial,
     Step,
     build_model,
@@ -29,10 +29,6 @@ from .model import (
 
 HGLM_FLOOR = 1e-8  # of a deviance component and of 1 - leverage
 FIXED_POINT_FLOOR = 1e-30, 1e-14  # the same, out of the way of a result
-
-
-class Diverged(ArithmeticError):
-    """hglm's "GLM.MME diverged"."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +158,9 @@ def iterate_as_hglm(model, *, fix_disp, method, conv, maxit) -> Fit:
     3) Stop if ||eta - eta_old||^2 < conv ||eta||^2 and this is not the first iteration.
     4) EQL1: the correction for the next iteration; from the 2nd iteration on if phi is fixed, else from the 3rd.
     """
-    n, p = model.X.shape
-    start = glm(
-        model.y, model.X, family=model.family, link=model.link, weights=model.weights, offset=model.offset
-    )
-    phi, lam = _starting_dispersions(model, start, fix_disp)
+    control = dict(family=model.family, link=model.link, weights=model.weights, offset=model.offset)
+    start = glm(model.y, model.X, **control)
+    phi, lam = _starting_dispersions(model, start.deviance.sum(), fix_disp)
     b, v, eta = start.coef, model.u(np.zeros_like(lam)), start.eta
     w1, w2 = observation_weights(model, eta, phi), random_weights(model, v, v, lam)
     c, stopped = None, False
@@ -199,8 +193,6 @@ def inner_loop_as_hglm(model, b, v, phi, lam, w1, w2, c, *, maxit, tolerance=1e-
         z1, z2 = working_responses(model, eta, v, slope_at=slope_at)
         if c is not None and k > 0:
             z1, z2 = corrected(model, w1, w2, z1, z2, c)
-        if not np.isfinite(np.concatenate([w1, w2, z1, z2])).all():
-            raise Diverged("GLM.MME diverged")
         step = least_squares(model, w1, w2, z1, z2)
         eta_old, eta, v, slope_at = eta, step.eta, step.v, None
         if np.sum((eta - eta_old) ** 2) < tolerance * np.sum(eta**2):
@@ -209,9 +201,9 @@ def inner_loop_as_hglm(model, b, v, phi, lam, w1, w2, c, *, maxit, tolerance=1e-
     return step
 
 
-def _starting_dispersions(model, start, fix_disp) -> tuple[Array, Array]:
+def _starting_dispersions(model, deviance, fix_disp) -> tuple[Array, Array]:
     n, p = model.X.shape
-    phi0 = 0.6 * start.deviance.sum() / (n - p)
+    phi0 = 0.6 * deviance / (n - p)
     lam0 = 0.66 * phi0 / len(model.terms)
     return np.full(n, phi0 if fix_disp is None else fix_disp), np.full(model.Z.shape[1], lam0)
 
@@ -239,27 +231,21 @@ def iterate_to_fixed_point(model, *, fix_disp, method, conv, maxit) -> Fit:
     `iterate_as_hglm` in what is solved: no floor of 1e-8 under deviances and 1 - leverage, and EQL1 uses the prior
     weights and, for CAR and SAR, the same basis throughout.
     """
-    prior_weights = model.weights
-    start = glm(
-        model.y,
-        model.X,
-        family=model.family,
-        link=model.link,
-        weights=model.weights,
-        offset=model.offset,
-        coef=_constant(model.X, model.link, np.average(model.y, weights=model.weights)),
-    )
-    phi, lam = _starting_dispersions(model, start, fix_disp)
-    links = [model.link_disp, *model.link_rand_disp]
-    starts = zip([model.X_disp, *model.X_rand_disp], links, [phi[0]] + [lam[0]] * len(model.terms), strict=True)
-    coefs = [_constant(X, g, value) for X, g, value in starts]
-    eta, v, c = start.eta, model.by_term(lambda f, g, x: g.link(x + f.psi), np.zeros_like(lam)), None
+    n, p = model.X.shape
+    level = np.average(model.y, weights=model.weights)
+    eta = model.X @ _constant(model.X, model.link, level) + model.offset - np.mean(model.offset)
+    v, c = model.by_term(lambda f, g, x: g.link(x + f.psi), np.zeros(model.Z.shape[1])), None
+    d = deviances(model, eta, v, 0.0)[:n]
+    phi, lam = _starting_dispersions(model, d.sum(), fix_disp)
+    Xs, links = [model.X_disp, *model.X_rand_disp], [model.link_disp, *model.link_rand_disp]
+    levels = [phi[0]] + [lam[0]] * len(model.terms)
+    coefs = [_constant(*x) for x in zip(Xs, links, levels, strict=True)]
     converged = False
     for iteration in range(1, maxit + 1):
-        step = mode(model, eta, v, phi, lam, c)
+        step = mode(model, eta, v, phi, lam, c, tolerance=1e-20)
         eta, v = step.eta, step.v
         if method == "EQL1":
-            c = first_order_correction(model, eta, v, phi, lam, prior_weights)
+            c = first_order_correction(model, eta, v, phi, lam, model.weights)
         d, h = _components_and_leverages(model, step)
         dispersions = dispersion_step(model, d, h, phi if fix_disp is not None else None, coefs, epsilon=1e-15)
         coefs = [g.coef if g else None for g in (dispersions.mean_glm, *dispersions.random_glms)]
@@ -268,34 +254,43 @@ def iterate_to_fixed_point(model, *, fix_disp, method, conv, maxit) -> Fit:
         converged = iteration > 2 and np.sum(change**2) < conv
         if converged:
             break
-    step = mode(model, eta, v, phi, lam, c)
+    step = mode(model, eta, v, phi, lam, c, tolerance=1e-24)
     d, h = _components_and_leverages(model, step)
     return Fit(step, d, h, dispersions, iteration, bool(converged))
 
 
-def mode(model, eta, v, phi, lam, c, *, maxit=200, tolerance=1e-26) -> Step:
+def mode(model, eta, v, phi, lam, c, *, maxit=200, tolerance) -> Step:
     """b and v that solve the estimating equations given phi, lam and the correction c.
 
-    Steps are halved while inadmissible or, without a correction, while sum(d/phi) + sum(d/lam) rises.
+    A step that turns back on the one before (ratio r < 0) is shortened: the factor that would cancel a linear
+    oscillation. It is then halved while inadmissible or, without a correction, while the objective
+    sum(d_i/phi_i) + sum(d_j/lam_j) rises.
     """
-    objective = _penalised_deviance(model, eta, v, phi, lam)
+    objective, x, move, factor = np.inf, np.concatenate([eta, v]), None, 1.0
     for _ in range(maxit):
+        eta, v = x[: len(eta)], x[len(eta) :]
         w1, w2 = observation_weights(model, eta, phi), random_weights(model, v, model.u(v), lam)
         z1, z2 = working_responses(model, eta, v)
         if c is not None:
             z1, z2 = corrected(model, w1, w2, z1, z2, c)
         step = least_squares(model, w1, w2, z1, z2)
-        change = np.sum((step.eta - eta) ** 2) + np.sum((step.v - v) ** 2)
-        if change < tolerance * (1 + np.sum(eta**2) + np.sum(v**2)):
+        move_old, move = move, np.concatenate([step.eta, step.v]) - x
+        if move @ move < tolerance * (1 + x @ x):
             return step
-        for halving in range(50):
-            part = 0.5**halving
-            eta_new, v_new = eta + part * (step.eta - eta), v + part * (step.v - v)
-            objective_new = _penalised_deviance(model, eta_new, v_new, phi, lam)
-            if np.isfinite(objective_new) and (c is not None or objective_new <= objective + 1e-9 * abs(objective)):
-                break
-        eta, v, objective = eta_new, v_new, objective_new
+        r = 0.0 if move_old is None else move @ move_old / (move_old @ move_old)
+        factor = min(1.0, factor / (1 - min(r, 0.99)))
+        x, objective = _halve_until_lower(model, x, factor * move, phi, lam, objective if c is None else np.inf)
     raise Diverged(f"no mode after {maxit} steps")
+
+
+def _halve_until_lower(model, x, move, phi, lam, objective, *, rounding=1e-9) -> tuple[Array, float]:
+    n = len(model.y)
+    for part in 0.5 ** np.arange(50):
+        x_new = x + part * move
+        objective_new = _penalised_deviance(model, x_new[:n], x_new[n:], phi, lam)
+        if np.isfinite(objective_new) and objective_new <= objective + rounding * abs(objective_new):
+            return x_new, objective_new
+    raise Diverged("no admissible step")
 
 
 def _penalised_deviance(model, eta, v, phi, lam) -> float:

@@ -17,7 +17,11 @@ from .glm import GLM, glm
 LINK_OF_SPATIAL = {"CAR": "inverse", "SAR": "1/sqrt"}
 
 
-@dataclass(frozen=True)
+class Diverged(ArithmeticError):
+    """hglm's error "GLM.MME diverged": weights or working responses are not finite."""
+
+
+@dataclass(frozen=True, eq=False)
 class Spatial:
     """Gaussian effects, v ~ N(0, tau (I - rho D)^-1) if `kind` is "CAR",
     v ~ N(0, tau (I - rho D)^-1 (I - rho D)^-T) if it is "SAR"; D symmetric."""
@@ -124,6 +128,8 @@ class Step:
 
 
 def least_squares(model, w1, w2, z1, z2) -> Step:
+    if not np.isfinite(np.concatenate([w1, w2, z1, z2])).all():
+        raise Diverged("GLM.MME diverged")
     p = model.X.shape[1]
     w = np.concatenate([w1, w2])
     Q, R = np.linalg.qr(model.T * np.sqrt(w)[:, None])

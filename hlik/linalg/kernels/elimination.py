@@ -7,7 +7,7 @@ time. Davis (2006), Direct Methods for Sparse Linear Systems, chapter 4: all thr
 
 import numpy as np
 
-from ._jit import INT32, INT32_OUT, INT64, INT64_OUT, compiled, inner, returns
+from ._jit import INT32, INT32_OUT, INT64, INT64_OUT, SIZE, compiled, inner, returns
 from ._types import Int32, Int64
 
 
@@ -174,3 +174,30 @@ def column_counts(indptr: Int64, indices: Int32, perm: Int32, parent: Int32) -> 
         if parent[j] != -1:
             counts[parent[j]] += counts[j]
     return counts
+
+
+@compiled(returns((SIZE, SIZE))(INT64, INT32, SIZE))
+def largest_block_diagonal_range(indptr: Int64, indices: Int32, widest: int) -> tuple[int, int]:
+    """First and end column of the longest contiguous range that is block diagonal.
+
+    Its diagonal blocks are contiguous and at most ``widest`` columns wide. Greedy from the left: a range ends where a
+    column has a neighbour in an earlier block of the range, or its block would grow too wide.
+    """
+    n = len(indptr) - 1
+    nearest = np.full(n, -1, np.int64)  # the last column of the range so far that column i touches
+    farthest = np.zeros(n, np.int64)  # and the first one
+    best_start, best_end = 0, 0
+    start, block = 0, 0
+    for j in range(n):
+        if nearest[j] < start:
+            block = j  # a block of its own
+        elif farthest[j] < block or j - block >= widest:
+            start, block = j, j
+        for e in range(indptr[j], indptr[j + 1]):
+            i = indices[e]
+            if nearest[i] < start:
+                farthest[i] = j
+            nearest[i] = j
+        if j + 1 - start > best_end - best_start:
+            best_start, best_end = start, j + 1
+    return best_start, best_end

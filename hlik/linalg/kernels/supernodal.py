@@ -1,34 +1,173 @@
 """Left-looking supernodal factorisation and triangular solves, with BLAS on the dense blocks.
 
 Ng & Peyton (1993), SIAM J. Sci. Comput. 14, 1034-1056; Chen, Davis, Hager & Rajamanickam (2008), ACM TOMS 35, 22. The data
-structure is described at the head of `supernodes`. For a supernode s, a descendant d is an earlier supernode with rows
-among s's columns; it takes from s the product of its rows from there on:
+structure is described at the head of `supernodes`. A descendant d of supernode s is an earlier one that has rows among s's
+columns. With ``begin`` the first of those rows and ``middle`` the first one after them, s is updated by
 
-    s[rows of d from ``begin``, columns in s] -= d[begin:, :] d[begin:middle, :]'      (middle: d's first row after s).
+    s[rows of d from begin on, those columns] -= d[begin:, :] d[begin:middle, :]'.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import FLOAT, FLOAT2_OUT, FLOAT_OUT, INT32, INT64, SIZE, VOID, compiled, inner
+from ._jit import FLOAT, FLOAT_OUT, INT32, INT64, SIZE, VOID, compiled, inner
 from ._types import Float, Int32, Int64
 from .blas import N, R, T, gemm, potrf, trsm
 
 STRIP = 128
-"""Columns of a descendant's update computed at once: bounds the workspace, and leaves out the upper triangle in blocks."""
+"""Columns of a descendant's update computed at once: bounds the workspace, and leaves out most of the upper triangle."""
 
 SMALL_UPDATE = 256
 """Multiplications below which plain loops are faster than a call of gemm."""
 
 NARROW = 4
-"""Supernodes up to so many columns are factorised with plain loops."""
+"""Supernodes of up to so many columns are treated with plain loops."""
 
 PANEL = 32
-"""Columns of a wide supernode updated together by all one-column descendants, to stay in cache."""
+"""Columns of a wide supernode updated together by all one-column descendants, so that they stay in cache."""
+
+
+class Blocks(NamedTuple):
+    """Pattern of L, as the head of `supernodes` describes it."""
+
+    first: Int32
+    row_ptr: Int64
+    rows: Int32
+    value_ptr: Int64
+    owner: Int32
+
+
+class _Waiting(NamedTuple):
+    """Descendants in linked lists, each in that of the next supernode it updates."""
+
+    head: Int32  # of supernode s's list
+    following: Int32
+    progress: Int64  # of descendant d: its first row not used yet, counted from the start of d's rows
 
 
 @inner
-def _update_scalar(L, target, target_rows, begin, middle, end, value, n_rows, n_columns, row_start, rows, place):
-    """Update by loops: one descendant with little to say."""
+def _wait(blocks: Blocks, waiting: _Waiting, d: int, at: int) -> None:
+    """Put d into the list of the supernode that owns its row ``at``, if it has one."""
+    begin = blocks.row_ptr[d]
+    if begin + at < blocks.row_ptr[d + 1]:
+        waiting.progress[d] = at
+        target = blocks.owner[blocks.rows[begin + at]]
+        waiting.following[d] = waiting.head[target]
+        waiting.head[target] = d
+
+
+@inner
+def _update_by_loops(blocks: Blocks, L: Float, s: int, d: int, begin: int, middle: int, place: Int32) -> None:
+    """Update of s by d entry by entry; ``place`` is the position of every row in s."""
+    rows, d_rows = blocks.rows, blocks.row_ptr[d]
+    height = blocks.row_ptr[d + 1] - d_rows
+    s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
+    for j in range(begin, middle):
+        target = blocks.value_ptr[s] + np.int64(place[rows[d_rows + j]]) * s_height
+        for k in range(blocks.first[d + 1] - blocks.first[d]):
+            source = blocks.value_ptr[d] + k * height
+            factor = L[source + j]
+            for i in range(j, height):
+                L[target + place[rows[d_rows + i]]] -= factor * L[source + i]
+
+
+@inner
+def _update_by_gemm(
+    blas: Int64,
+    blocks: Blocks,
+    L: Float,
+    s: int,
+    d: int,
+    begin: int,
+    middle: int,
+    place: Int32,
+    relative: Int32,
+    work: Float,
+) -> None:
+    """Update of s by d in strips of columns: in place where d's rows lie together in s, else through ``work``."""
+    height = blocks.row_ptr[d + 1] - blocks.row_ptr[d]
+    s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
+    n_columns = blocks.first[d + 1] - blocks.first[d]
+    n_rows = height - begin
+    for i in range(n_rows):
+        relative[i] = place[blocks.rows[blocks.row_ptr[d] + begin + i]]
+    contiguous = relative[n_rows - 1] - relative[0] == n_rows - 1
+    for start in range(0, middle - begin, STRIP):
+        width = min(STRIP, middle - begin - start)
+        length = n_rows - start
+        source = blocks.value_ptr[d] + begin + start
+        if contiguous:
+            target = blocks.value_ptr[s] + np.int64(relative[start]) * (s_height + 1)
+            gemm(
+                blas, N, T, length, width, n_columns, -1.0, L, source, height, L, source, height, 1.0, L, target, s_height
+            )
+            continue
+        gemm(blas, N, T, length, width, n_columns, 1.0, L, source, height, L, source, height, 0.0, work, 0, length)
+        for j in range(width):
+            target = blocks.value_ptr[s] + np.int64(relative[start + j]) * s_height
+            for i in range(j, length):
+                L[target + relative[start + i]] -= work[j * length + i]
+
+
+@inner
+def _update_by_singles(
+    blocks: Blocks, waiting: _Waiting, L: Float, s: int, singles: Int32, n_singles: int, place: Int32
+) -> None:
+    """Update of s by all its one-column descendants, panel after panel of s's columns."""
+    rows = blocks.rows
+    s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
+    end = blocks.first[s + 1]
+    for panel in range(blocks.first[s], end, PANEL):
+        panel_end = min(panel + PANEL, end)
+        for t in range(n_singles):
+            d = singles[t]
+            d_rows, values = blocks.row_ptr[d], blocks.value_ptr[d]
+            height = blocks.row_ptr[d + 1] - d_rows
+            at = waiting.progress[d]
+            while at < height and rows[d_rows + at] < panel_end:
+                target = blocks.value_ptr[s] + np.int64(place[rows[d_rows + at]]) * s_height
+                factor = L[values + at]
+                for i in range(at, height):
+                    L[target + place[rows[d_rows + i]]] -= factor * L[values + i]
+                at += 1
+            waiting.progress[d] = at
+
+
+@inner
+def _factorise_block(blas: Int64, n_rows: int, n_columns: int, L: Float, begin: int) -> int:
+    """Factorise the diagonal block of a supernode and divide the rows below by it. Returns the number of good pivots."""
+    if n_columns > NARROW:
+        info = potrf(blas, n_columns, L, begin, n_rows)
+        if info == 0 and n_rows > n_columns:
+            trsm(blas, R, T, n_rows - n_columns, n_columns, L, begin, n_rows, L, begin + n_columns, n_rows)
+        return n_columns if info == 0 else info - 1
+    for k in range(n_columns):
+        column = begin + k * n_rows
+        pivot = L[column + k]
+        if not pivot > 0.0:
+            return k
+        pivot = np.sqrt(pivot)
+        L[column + k] = pivot
+        scale = 1.0 / pivot
+        for i in range(k + 1, n_rows):
+            L[column + i] *= scale
+        for j in range(k + 1, n_columns):
+            later = begin + j * n_rows
+            factor = L[column + j]
+            for i in range(j, n_rows):
+                L[later + i] -= factor * L[column + i]
+    return n_columns
+
+
+@inner
+def _longest_rows(first: Int32, row_ptr: Int64) -> int:
+    """Rows of the longest supernode that has more than one column."""
+    longest = np.int64(1)
+    for s in range(len(first) - 1):
+        if first[s + 1] - first[s] > 1:
+            longest = max(longest, row_ptr[s + 1] - row_ptr[s])
+    return longest
 
 
 @compiled(SIZE(INT64, INT32, INT64, INT32, INT64, INT32, FLOAT_OUT))
@@ -36,4 +175,118 @@ def factorise(
     blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, owner: Int32, L: Float
 ) -> int:
     """Replace the lower triangle of A, spread over L's pattern, by L. Returns how many pivots were positive in a row."""
-    return 0
+    blocks = Blocks(first, row_ptr, rows, value_ptr, owner)
+    n_supernodes = len(first) - 1
+    waiting = _Waiting(
+        np.full(n_supernodes, -1, np.int32), np.full(n_supernodes, -1, np.int32), np.zeros(n_supernodes, np.int64)
+    )
+    place = np.empty(len(owner), np.int32)
+    longest = _longest_rows(first, row_ptr)
+    relative = np.empty(longest, np.int32)
+    work = np.empty(longest * STRIP)
+    singles = np.empty(n_supernodes, np.int32)
+    for s in range(n_supernodes):
+        n_columns, n_rows = first[s + 1] - first[s], row_ptr[s + 1] - row_ptr[s]
+        n_singles = 0
+        d = waiting.head[s]
+        if d != -1:
+            for k in range(n_rows):
+                place[rows[row_ptr[s] + k]] = k
+        while d != -1:
+            next_d = waiting.following[d]
+            d_columns, d_rows = first[d + 1] - first[d], row_ptr[d + 1] - row_ptr[d]
+            if d_columns == 1:
+                singles[n_singles] = d
+                n_singles += 1
+            else:
+                begin = waiting.progress[d]
+                middle = begin
+                while middle < d_rows and rows[row_ptr[d] + middle] < first[s + 1]:
+                    middle += 1
+                if (middle - begin) * (d_rows - begin) * d_columns < SMALL_UPDATE:
+                    _update_by_loops(blocks, L, s, d, begin, middle, place)
+                else:
+                    _update_by_gemm(blas, blocks, L, s, d, begin, middle, place, relative, work)
+                _wait(blocks, waiting, d, middle)
+            d = next_d
+        _update_by_singles(blocks, waiting, L, s, singles, n_singles, place)
+        for t in range(n_singles):
+            _wait(blocks, waiting, singles[t], waiting.progress[singles[t]])
+        good = _factorise_block(blas, n_rows, n_columns, L, value_ptr[s])
+        if good < n_columns:
+            return first[s] + good
+        _wait(blocks, waiting, s, n_columns)
+    return len(owner)
+
+
+# The solves see a block of k right-hand sides (n, k), stored by rows, as its transpose (k, n) stored by columns:
+# rows first[s] .. first[s + 1] - 1 are then a matrix (k, columns of s) that lies together in memory.
+
+
+@compiled(VOID(INT64, INT32, INT64, INT32, INT64, FLOAT, FLOAT_OUT, SIZE))
+def forward(
+    blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, L: Float, B: Float, k: int
+) -> None:
+    """Replace B (n, k), given flat, by L^-1 B."""
+    work = np.empty(_longest_rows(first, row_ptr) * k)
+    for s in range(len(first) - 1):
+        n_columns, n_rows = first[s + 1] - first[s], row_ptr[s + 1] - row_ptr[s]
+        begin, own = value_ptr[s], first[s] * k
+        if n_columns <= NARROW:
+            for j in range(n_columns):
+                column, source = begin + j * n_rows, own + j * k
+                scale = 1.0 / L[column + j]
+                for c in range(k):
+                    B[source + c] *= scale
+                for i in range(j + 1, n_rows):
+                    target, value = rows[row_ptr[s] + i] * k, L[column + i]
+                    for c in range(k):
+                        B[target + c] -= value * B[source + c]
+            continue
+        below = n_rows - n_columns
+        trsm(blas, R, T, k, n_columns, L, begin, n_rows, B, own, k)
+        if below > 0:
+            gemm(blas, N, T, k, below, n_columns, 1.0, B, own, k, L, begin + n_columns, n_rows, 0.0, work, 0, k)
+            for i in range(below):
+                target = rows[row_ptr[s] + n_columns + i] * k
+                for c in range(k):
+                    B[target + c] -= work[i * k + c]
+
+
+@compiled(VOID(INT64, INT32, INT64, INT32, INT64, FLOAT, FLOAT_OUT, SIZE))
+def backward(
+    blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, L: Float, B: Float, k: int
+) -> None:
+    """Replace B (n, k), given flat, by L^-T B."""
+    work = np.empty(_longest_rows(first, row_ptr) * k)
+    for s in range(len(first) - 2, -1, -1):
+        n_columns, n_rows = first[s + 1] - first[s], row_ptr[s + 1] - row_ptr[s]
+        begin, own = value_ptr[s], first[s] * k
+        if n_columns <= NARROW:
+            for j in range(n_columns - 1, -1, -1):
+                column, target = begin + j * n_rows, own + j * k
+                for i in range(j + 1, n_rows):
+                    source, value = rows[row_ptr[s] + i] * k, L[column + i]
+                    for c in range(k):
+                        B[target + c] -= value * B[source + c]
+                scale = 1.0 / L[column + j]
+                for c in range(k):
+                    B[target + c] *= scale
+            continue
+        below = n_rows - n_columns
+        if below > 0:
+            for i in range(below):
+                source = rows[row_ptr[s] + n_columns + i] * k
+                for c in range(k):
+                    work[i * k + c] = B[source + c]
+            gemm(blas, N, N, k, n_columns, below, -1.0, work, 0, k, L, begin + n_columns, n_rows, 1.0, B, own, k)
+        trsm(blas, R, N, k, n_columns, L, begin, n_rows, B, own, k)
+
+
+@compiled(VOID(INT32, INT64, INT64, FLOAT, FLOAT_OUT))
+def diagonal(first: Int32, row_ptr: Int64, value_ptr: Int64, L: Float, out: Float) -> None:
+    """Diagonal of L, shape (n,)."""
+    for s in range(len(first) - 1):
+        step = row_ptr[s + 1] - row_ptr[s] + 1
+        for j in range(first[s + 1] - first[s]):
+            out[first[s] + j] = L[value_ptr[s] + j * step]

@@ -1,0 +1,167 @@
+r"""What Laplace reports: a last Newton step, the Hessian from exact gradients, likelihoods and diagnostics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hlik.augmented import AugmentedModel, Point, dispersions
+from hlik.estimators.base import Diagnostics, Estimate
+from hlik.estimators.dispersion import dispersion_state
+from hlik.estimators.eql_finish import diagnostics
+from hlik.hlikelihood import HLikelihood
+from hlik.linalg import BorderedSystem
+from hlik.linalg.bordered import Bordered
+from hlik.model import HierarchicalModel
+from hlik.profile import LOG_2PI, Mode, ModeError
+
+if TYPE_CHECKING:
+    from hlik.estimators.laplace import LaplaceState, Objective
+
+STEP = 1e-3  # of a central difference, in standard errors: the gradients are exact to about 1e-10
+
+
+def finish_laplace(state: LaplaceState) -> Estimate:
+    """The estimate at a state of the optimisation, converged or not."""
+    objective = state.objective
+    model = objective.profile.likelihood.model
+    active = active_parameters(state)
+    psi, hessian = _polished(objective, state.psi, state.covariance, active)
+    mode = objective.mode(psi)
+    covariance = _inverse(hessian, active)
+    full = _full_information(objective.profile.likelihood, mode)
+    p = model.n_beta
+    if objective.profile.integrate_beta:
+        beta_covariance, theta_covariance = full.inverse_x, covariance
+    else:
+        beta_covariance, theta_covariance = covariance[:p, :p], covariance[p:, p:]
+    return Estimate(
+        model=model,
+        beta=mode.point.beta,
+        v=mode.point.v,
+        theta=mode.point.theta,
+        beta_covariance=beta_covariance,
+        theta_covariance=theta_covariance,
+        v_se=np.sqrt(full.inverse_diagonal()[1]),
+        information=full,
+        likelihood="p_bv_h" if objective.profile.integrate_beta else "p_v_h",
+        scalars=_scalars(model, mode, full),
+        diagnostics=_diagnostics(model, mode),
+    )
+
+
+def active_parameters(state: LaplaceState) -> np.ndarray:
+    """False for parameters that only move variances which have gone to zero."""
+    from hlik.estimators.laplace import boundary_terms
+
+    objective = state.objective
+    model = objective.profile.likelihood.model
+    mode = objective.mode(state.psi)
+    gone = boundary_terms(model, mode)
+    active = np.ones(state.psi.size, dtype=bool)
+    if not gone:
+        return active
+    theta = mode.point.theta
+    dead, living = np.zeros(model.n_theta, bool), np.zeros(model.n_theta, bool)
+    for effect in model.random_effects:
+        moves = np.any(effect.dispersion.jacobian(theta) != 0, axis=0)  # type: ignore[union-attr]
+        if any(repr(effect.name) in sentence for sentence in gone):
+            dead |= moves
+        else:
+            living |= moves
+    for response in model.responses:
+        if response.dispersion is not None:
+            living |= np.any(response.dispersion.jacobian(theta) != 0, axis=0)
+    active[state.psi.size - model.n_theta :] = ~(dead & ~living)
+    return active
+
+
+def _polished(
+    objective: Objective, psi: np.ndarray, covariance: np.ndarray, active: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """One Newton step with the differenced Hessian, kept where it does not lower the value."""
+    hessian = differenced_hessian(objective, psi, covariance, active)
+    if not active.any():
+        return psi, hessian
+    index = np.ix_(active, active)
+    step = np.zeros_like(psi)
+    try:
+        step[active] = np.linalg.solve(hessian[index], objective.gradient(psi)[active])
+        better = objective.value(psi + step) >= objective.value(psi) - 1e-9
+    except (np.linalg.LinAlgError, ModeError):
+        better = False
+    return (psi + step if better else psi), hessian
+
+
+def differenced_hessian(
+    objective: Objective, psi: np.ndarray, covariance: np.ndarray, active: np.ndarray
+) -> np.ndarray:
+    """Minus the Hessian by central differences of the exact gradient, symmetrised; zero for inactive parameters."""
+    hessian = np.zeros((psi.size,) * 2)
+    scale = np.sqrt(np.clip(np.diag(covariance), 1e-12, 1e4))
+    for k in np.flatnonzero(active):
+        move = np.zeros_like(psi)
+        move[k] = STEP * scale[k]
+        try:
+            up, down = objective.gradient(psi + move), objective.gradient(psi - move)
+        except ModeError:
+            continue
+        hessian[:, k] = (down - up) / (2 * move[k])
+    return 0.5 * (hessian + hessian.T)
+
+
+def _inverse(hessian: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """Inverse of the active block; NaN elsewhere and where it is not positive definite."""
+    covariance = np.full(hessian.shape, np.nan)
+    index = np.ix_(active, active)
+    if active.any():
+        try:
+            np.linalg.cholesky(hessian[index])
+            covariance[index] = np.linalg.inv(hessian[index])
+        except np.linalg.LinAlgError:
+            pass
+    return covariance
+
+
+def _full_information(likelihood: HLikelihood, mode: Mode) -> Bordered:
+    """H in (beta, v) with the observed weights."""
+    system = BorderedSystem(likelihood.X, likelihood.Z, weights_may_be_negative=True)
+    return system.factor(mode.point.weight, mode.point.random_weight)
+
+
+def _scalars(model: HierarchicalModel, mode: Mode, full: Bordered) -> dict[str, float]:
+    p, q = model.n_beta, model.n_random
+    h = mode.point.h
+    p_v = h - 0.5 * (full.logdet_z() - q * LOG_2PI)
+    p_bv = h - 0.5 * (full.logdet() - (p + q) * LOG_2PI)
+    likelihood = HLikelihood(model)
+    conditional = sum(term.value(mode.point.eta, mode.point.theta) for term in likelihood.terms)
+    effective = float((mode.point.weight * full.row_quadratics()).sum())
+    count = p + model.n_theta
+    observations = sum(response.size for response in model.responses)
+    return {
+        "conditional_log_likelihood": conditional,
+        "h": h,
+        "p_v_h": p_v,
+        "p_bv_h": p_bv,
+        "log_likelihood": mode.value,
+        "caic": -2 * conditional + 2 * effective,
+        "aic": -2 * p_v + 2 * count,
+        "bic": -2 * p_v + count * float(np.log(observations)),
+        "df_effective": effective,
+        "df_residual": observations - effective,
+    }
+
+
+def _diagnostics(model: HierarchicalModel, mode: Mode) -> Diagnostics | None:
+    """The augmented model's residuals and leverages at the estimate, where all families are known."""
+    if any(r.family is None for r in model.responses) or any(e.family is None for e in model.random_effects):
+        return None
+    spread = dispersions(model, mode.point.theta)
+    augmented = AugmentedModel(model)
+    point: Point | None = augmented.at(mode.point.beta, mode.point.v, spread)
+    if point is None:
+        return None
+    found = dispersion_state(model, mode.point.theta, spread, point, augmented.factor(point))
+    return diagnostics(model, point, spread, found)

@@ -1,0 +1,155 @@
+"""The inverse on the pattern of a supernodal L, with BLAS on the dense blocks.
+
+Takahashi, Fagan & Chin (1973); Erisman & Tinney (1975), CACM 18, 177-179: the entries of A^-1 on L's pattern determine each
+other. Lin, Yang, Meza, Lu, Ying & E (2011), ACM TOMS 37, 40: by supernodes. For the supernode with columns J and rows R
+below them, from the last to the first,
+
+    Y = L[R, J] L[J, J]^-1,    Z[R, J] = -Z[R, R] Y,    Z[J, J] = (L[J, J] L[J, J]')^-1 - Y'Z[R, J].
+
+Z[R, R] is scattered over the supernodes that own the columns R; it is gathered into a dense matrix first.
+"""
+
+import numpy as np
+
+from ._jit import FLOAT, FLOAT_OUT, INT32, INT64, VOID, compiled, inner
+from ._types import Float, Int32, Int64
+from .blas import N, R, T, gemm, potri, symm_left, trsm
+from .supernodal import Blocks
+
+SEARCH_RATIO = 12
+"""Rows are found by bisection where the target has more than so many times as many."""
+
+
+@inner
+def _positions_in(blocks: Blocks, t: int, wanted: Int32, positions: Int32) -> None:
+    """Position in supernode t of every wanted row; both ascending, and t has them all."""
+    rows, begin = blocks.rows, blocks.row_ptr[t]
+    n_rows = blocks.row_ptr[t + 1] - begin
+    if len(wanted) * SEARCH_RATIO >= n_rows:
+        k = 0
+        for i in range(len(wanted)):
+            while rows[begin + k] != wanted[i]:
+                k += 1
+            positions[i] = k
+        return
+    low = np.int64(0)
+    for i in range(len(wanted)):
+        if wanted[i] < blocks.first[t + 1]:
+            positions[i] = wanted[i] - blocks.first[t]
+            continue
+        high = n_rows
+        while low < high:
+            middle = (low + high) >> 1
+            if rows[begin + middle] < wanted[i]:
+                low = middle + 1
+            else:
+                high = middle
+        positions[i] = low
+
+
+@inner
+def _gather(blocks: Blocks, Z: Float, below: Int32, positions: Int32, gathered: Float) -> None:
+    """Lower triangle of Z[below, below] into a dense column-major matrix."""
+    n_below = len(below)
+    start = 0
+    while start < n_below:
+        t = blocks.owner[below[start]]
+        end = start
+        while end < n_below and below[end] < blocks.first[t + 1]:
+            end += 1
+        _positions_in(blocks, t, below[start:], positions[start:])
+        n_rows = blocks.row_ptr[t + 1] - blocks.row_ptr[t]
+        for j in range(start, end):
+            source = blocks.value_ptr[t] + np.int64(below[j] - blocks.first[t]) * n_rows
+            target = np.int64(j) * n_below
+            for i in range(j, n_below):
+                gathered[target + i] = Z[source + positions[i]]
+        start = end
+
+
+@inner
+def _invert_column(blocks: Blocks, L: Float, Z: Float, s: int, y: Float, positions: Int32) -> None:
+    """A supernode of one column: Z[R, R] y read in place, each entry of the lower triangle once."""
+    begin = blocks.value_ptr[s]
+    below = blocks.rows[blocks.row_ptr[s] + 1 : blocks.row_ptr[s + 1]]
+    n_below = len(below)
+    scale = 1.0 / L[begin]
+    for i in range(n_below):
+        y[i] = L[begin + 1 + i] * scale
+        Z[begin + 1 + i] = 0.0
+    start = 0
+    while start < n_below:
+        t = blocks.owner[below[start]]
+        end = start
+        while end < n_below and below[end] < blocks.first[t + 1]:
+            end += 1
+        _positions_in(blocks, t, below[start:], positions[start:])
+        n_rows = blocks.row_ptr[t + 1] - blocks.row_ptr[t]
+        for j in range(start, end):
+            source = blocks.value_ptr[t] + np.int64(below[j] - blocks.first[t]) * n_rows
+            y_j = y[j]
+            total = Z[source + positions[j]] * y_j
+            for i in range(j + 1, n_below):
+                value = Z[source + positions[i]]
+                Z[begin + 1 + i] -= value * y_j
+                total += value * y[i]
+            Z[begin + 1 + j] -= total
+        start = end
+    diagonal = scale * scale
+    for i in range(n_below):
+        diagonal -= y[i] * Z[begin + 1 + i]
+    Z[begin] = diagonal
+
+
+@inner
+def _invert_block(
+    blas: Int64, blocks: Blocks, L: Float, Z: Float, s: int, Y: Float, positions: Int32, gathered: Float
+) -> None:
+    """A supernode of several columns."""
+    begin = blocks.value_ptr[s]
+    n_columns = blocks.first[s + 1] - blocks.first[s]
+    n_rows = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
+    n_below = n_rows - n_columns
+    for j in range(n_columns):
+        for i in range(j, n_columns):
+            Z[begin + j * n_rows + i] = L[begin + j * n_rows + i]
+    potri(blas, n_columns, Z, begin, n_rows)
+    for j in range(n_columns):
+        for i in range(j + 1, n_columns):
+            Z[begin + i * n_rows + j] = Z[begin + j * n_rows + i]
+    if n_below == 0:
+        return
+    for j in range(n_columns):
+        for i in range(n_below):
+            Y[j * n_below + i] = L[begin + j * n_rows + n_columns + i]
+    trsm(blas, R, N, n_below, n_columns, L, begin, n_rows, Y, 0, n_below)
+    _gather(blocks, Z, blocks.rows[blocks.row_ptr[s] + n_columns : blocks.row_ptr[s + 1]], positions, gathered)
+    below = begin + n_columns
+    symm_left(blas, n_below, n_columns, -1.0, gathered, 0, n_below, Y, 0, n_below, 0.0, Z, below, n_rows)
+    gemm(
+        blas, T, N, n_columns, n_columns, n_below, -1.0, Y, 0, n_below, Z, below, n_rows, 1.0, Z, begin, n_rows
+    )
+
+
+@compiled(VOID(INT64, INT32, INT64, INT32, INT64, INT32, FLOAT, FLOAT_OUT))
+def selected_inverse(
+    blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, owner: Int32, L: Float, Z: Float
+) -> None:
+    """Fill Z with the entries of A^-1 on L's pattern; diagonal blocks hold both triangles."""
+    blocks = Blocks(first, row_ptr, rows, value_ptr, owner)
+    most_below, most_below_a_block, largest_block = np.int64(1), np.int64(1), np.int64(1)
+    for s in range(len(first) - 1):
+        n_columns = first[s + 1] - first[s]
+        n_below = row_ptr[s + 1] - row_ptr[s] - n_columns
+        most_below = max(most_below, n_below)
+        if n_columns > 1:
+            most_below_a_block = max(most_below_a_block, n_below)
+            largest_block = max(largest_block, n_below * n_columns)
+    positions = np.empty(most_below, np.int32)
+    gathered = np.empty(most_below_a_block * most_below_a_block)
+    Y = np.empty(max(largest_block, most_below))
+    for s in range(len(first) - 2, -1, -1):
+        if first[s + 1] - first[s] == 1:
+            _invert_column(blocks, L, Z, s, Y, positions)
+        else:
+            _invert_block(blas, blocks, L, Z, s, Y, positions, gathered)

@@ -1,0 +1,12 @@
+"""Pictures of a fit: they take its InferenceData and return matplotlib axes.
+
+The numbers come from the InferenceData (`hlik.plots.read`) and from small pure functions
+(`hlik.plots.quantiles`); `hlik.plots.panels` draws one axes at a time. No global state: styles and figures
+that exist are left alone.
+"""
+
+from hlik.plots.diagnostics import plot_diagnostics
+from hlik.plots.history import plot_history
+from hlik.plots.random_effects import plot_ranef
+
+__all__ = ["plot_diagnostics", "plot_history", "plot_ranef"]

@@ -1,0 +1,168 @@
+r"""The mode of h and the adjusted profile h-likelihoods p_v(h), p_bv(h), with exact gradients: one place, used by all.
+
+With the integrated vector ``b`` = v, or (beta, v) for the restricted likelihood, and the other parameters psi,
+
+.. math:: p_b(h)(\psi) = h(\hat b, \psi) - \tfrac12 \log |H / 2\pi|, \qquad H = -\partial^2 h / \partial b^2
+          \text{ at the mode } \hat b(\psi)
+
+(Lee & Nelder 2001; Tierney & Kadane 1986). Its gradient is exact (Kristensen et al. 2016, eq. 8, in sparse form):
+
+.. math:: \frac{d p}{d\psi} = \frac{\partial h}{\partial \psi} + s_\psi
+          + \frac{\partial^2 h}{\partial \psi\,\partial b} H^{-1} s_b, \qquad
+          s = \nabla_{(b, \psi)} \left(-\tfrac12 \log|H|\right) \text{ with the mode held fixed,}
+
+where s needs only the entries of the inverse on the pattern of H.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hlik.hlikelihood import HLikelihood, HPoint
+from hlik.linalg import BorderedSystem, NotPositiveDefinite
+from hlik.linalg.bordered import Bordered
+
+LOG_2PI = float(np.log(2 * np.pi))
+MAX_NEWTON = 200
+MODE_TOLERANCE = 1e-10  # Newton decrement, in standard errors of b given the rest
+
+
+class ModeError(RuntimeError):
+    """h has no proper maximum in the random effects at these parameters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mode:
+    """The mode of h in b, with the factored H there."""
+
+    point: HPoint
+    bordered: Bordered
+    value: float
+
+
+class Profile:
+    """p_v(h), or p_bv(h) with `integrate_beta`, as a function of the remaining parameters.
+
+    Parameters
+    ----------
+    likelihood
+        h of a model.
+    integrate_beta
+        False: b = v and psi = (beta, theta). True: b = (beta, v) and psi = theta.
+    """
+
+    def __init__(self, likelihood: HLikelihood, integrate_beta: bool = False):
+        self.likelihood = likelihood
+        self.integrate_beta = integrate_beta
+        border = likelihood.X if integrate_beta else np.zeros((likelihood.Z.shape[0], 0))
+        self.system = BorderedSystem(border, likelihood.Z, weights_may_be_negative=True)
+        self.n_beta = likelihood.model.n_beta
+
+    def split(self, psi: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(beta, theta) of psi; `beta` is the starting value where it is integrated."""
+        return (beta, psi) if self.integrate_beta else (psi[: self.n_beta], psi[self.n_beta :])
+
+    def mode(self, psi: np.ndarray, beta: np.ndarray, v: np.ndarray) -> Mode:
+        """Newton's method from (beta, v), damped where h would fall or H is not positive definite.
+
+        Raises
+        ------
+        ModeError
+            Where h is not finite at the start, or has no maximum.
+        """
+        beta, theta = self.split(psi, beta)
+        point = self.likelihood.at(beta, v, theta)
+        if point is None:
+            raise ModeError("h is not finite at the starting values")
+        for _ in range(MAX_NEWTON):
+            bordered, exact = self._factor(point)
+            r_beta, r_v = self._scores(point)
+            step = bordered.solve(r_beta, r_v)
+            slope = float(r_beta @ step[0] + r_v @ step[1])
+            decrement = np.sqrt(max(slope, 0.0))
+            new = self._line_search(point, step, slope)
+            if decrement < MODE_TOLERANCE or new is None:
+                return self._finished(point if new is None else new, decrement)
+            if exact and decrement < 1e-5:  # quadratic convergence: this step was the last that counts
+                return self._finished(new, 0.0)
+            point = new
+        raise ModeError(f"no mode of h after {MAX_NEWTON} Newton steps")
+
+    def _finished(self, point: HPoint, decrement: float) -> Mode:
+        if decrement > 1e-4:
+            raise ModeError("h cannot be increased, but its gradient is not zero")
+        try:
+            bordered = self.system.factor(point.weight, point.random_weight)
+        except NotPositiveDefinite as error:
+            raise ModeError(f"h has no proper maximum: {error}") from error
+        count = point.v.size + (self.n_beta if self.integrate_beta else 0)
+        return Mode(point, bordered, point.h - 0.5 * (bordered.logdet() - count * LOG_2PI))
+
+    def _factor(self, point: HPoint) -> tuple[Bordered, bool]:
+        """H at a point, or, where it is not positive definite, with negative weights left out (a descent direction)."""
+        try:
+            return self.system.factor(point.weight, point.random_weight), True
+        except NotPositiveDefinite:
+            pass
+        weight, random_weight = np.abs(point.weight), np.abs(point.random_weight)
+        scale = max(float(np.max(random_weight, initial=0.0)), 1e-8)
+        for damping in (0.0, 1e-3, 1e-1, 10.0):
+            try:
+                return self.system.factor(weight, random_weight + damping * scale), False
+            except NotPositiveDefinite:
+                continue
+        raise ModeError("the curvature of h is singular")
+
+    def _scores(self, point: HPoint) -> tuple[np.ndarray, np.ndarray]:
+        model = self.likelihood.model
+        r_v = model.Z.T @ point.score + point.random_score if point.v.size else np.zeros(0)
+        return (model.X.T @ point.score if self.integrate_beta else np.zeros(0)), r_v
+
+    def _line_search(self, point: HPoint, step: tuple[np.ndarray, np.ndarray], slope: float) -> HPoint | None:
+        """The first of the halved steps at which h does not fall (Armijo 1e-4); None where there is none."""
+        d_beta = step[0] if self.integrate_beta else np.zeros(self.n_beta)
+        d_v = step[1]
+        model = self.likelihood.model
+        d_eta = (model.Z @ d_v if d_v.size else 0.0) + (model.X @ d_beta if self.integrate_beta else 0.0)
+        length, rounding = 1.0, 1e-12 * (1 + abs(point.h))
+        for _ in range(40):
+            beta, v, eta = point.beta + length * d_beta, point.v + length * d_v, point.eta + length * d_eta
+            new = self.likelihood.at(beta, v, point.theta, eta)
+            if new is not None and new.h >= point.h + 1e-4 * length * slope - rounding:
+                return new
+            length *= 0.5
+        return None
+
+    def gradient(self, mode: Mode) -> np.ndarray:
+        """Exact gradient of the value with respect to psi."""
+        point, bordered, model = mode.point, mode.bordered, self.likelihood.model
+        kappa, kappa_v = self._inverse_forms(bordered)
+        s_eta, s_v, s_theta = self.likelihood.curvature_slopes(point, kappa, kappa_v)
+        s_beta = model.X.T @ s_eta if self.integrate_beta else np.zeros(0)
+        y_beta, y_v = bordered.solve(s_beta, (model.Z.T @ s_eta + s_v) if point.v.size else s_v)
+        c_eta = (model.Z @ y_v if y_v.size else np.zeros(model.n_rows)) + (
+            model.X @ y_beta if self.integrate_beta else 0.0
+        )
+        theta_part = s_theta + self.likelihood.theta_score(point, c_eta, y_v)
+        if self.integrate_beta:
+            return theta_part
+        moved = self._weighted(point.weight, c_eta)
+        return np.concatenate([model.X.T @ (point.score + s_eta - moved), theta_part])
+
+    def _inverse_forms(self, bordered: Bordered) -> tuple[np.ndarray, np.ndarray]:
+        """``t' H^-1 t`` of every row of the design, (M,), and diag of the v block of H^-1, (q,)."""
+        return bordered.row_quadratics(), bordered.inverse_diagonal()[1]
+
+    def _weighted(self, weight: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """``W c`` for c over the predictors' rows, pair rows included; shape (N,)."""
+        likelihood = self.likelihood
+        result = weight[: likelihood.n_rows] * c
+        start = likelihood.n_rows
+        for a, b in likelihood.pairs:
+            both = weight[start : start + a.size] * (c[a] + c[b])
+            result[a] += both
+            result[b] += both
+            start += a.size
+        return result

@@ -1,0 +1,153 @@
+"""The terms of h with closed-form derivatives: a response of a known family, a random effect of a known family.
+
+A term of another kind (compiled from a graph) has the same methods; see `ResponseTerm`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from hlik.model import RandomEffect, Response
+
+
+class Local(NamedTuple):
+    """A response's part of h at one eta: value, score (K, n), weights (K + K (K - 1)/2, n): diagonal, then pairs."""
+
+    value: float
+    score: np.ndarray
+    weight: np.ndarray
+
+
+class ResponseTerm(Protocol):
+    """One response with K predictors of n rows each, which stand one after the other at `rows` of the stacked eta."""
+
+    rows: slice
+    n: int
+    n_predictors: int
+
+    def value(self, eta: np.ndarray, theta: np.ndarray) -> float:
+        """Log density, -inf or NaN out of range."""
+
+    def local(self, eta: np.ndarray, theta: np.ndarray) -> Local | None:
+        """Log density, score and observed weights; None out of range."""
+
+    def curvature_slopes(
+        self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives of ``-1/2 sum kappa W`` with respect to eta, (K, n), and theta, (r,)."""
+
+    def theta_score(self, eta: np.ndarray, theta: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """``d/dtheta [l + c' dl/deta]``, shape (r,); `c` is stacked like eta."""
+
+
+class FamilyTerm:
+    """A response of a known family with one predictor."""
+
+    n_predictors = 1
+
+    def __init__(self, response: Response):
+        assert response.family is not None
+        assert response.link is not None
+        self.response = response
+        self.family, self.link = response.family, response.link
+        self.rows, self.n = response.rows, response.size
+
+    def _phi(self, theta: np.ndarray) -> np.ndarray:
+        return np.ones(1) if self.response.dispersion is None else self.response.dispersion.value(theta)
+
+    def _derivatives(self, eta: np.ndarray, theta: np.ndarray, order: int) -> tuple[np.ndarray, ...] | None:
+        own = eta[self.rows]
+        phi = self._phi(theta)
+        if not (np.all(phi > 0) and np.all(np.isfinite(phi)) and np.all(self.link.valid_eta(own))):
+            return None
+        r = self.response
+        return self.family.log_density_derivatives(r.y, own, self.link, phi, r.weight, order)
+
+    def value(self, eta: np.ndarray, theta: np.ndarray) -> float:
+        """Log density, -inf out of range."""
+        found = self._derivatives(eta, theta, 0)
+        return -np.inf if found is None else float(found[0].sum())
+
+    def local(self, eta: np.ndarray, theta: np.ndarray) -> Local | None:
+        """Log density, score and observed weights."""
+        found = self._derivatives(eta, theta, 2)
+        if found is None:
+            return None
+        return Local(float(found[0].sum()), found[1][None, :], -found[2][None, :])
+
+    def curvature_slopes(
+        self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives of ``-1/2 sum kappa W``: ``kappa l''' / 2``, and through log phi."""
+        found = self._derivatives(eta, theta, 3)
+        assert found is not None
+        slope = 0.5 * kappa[0] * found[3]
+        if self.response.dispersion is None:
+            return slope[None, :], np.zeros(theta.size)
+        by_phi = 0.5 * kappa[0] * self._dispersion_derivatives(eta, theta).l_etaeta_phi
+        return slope[None, :], self._through_phi(by_phi, theta)
+
+    def theta_score(self, eta: np.ndarray, theta: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """``d/dtheta [l + c' dl/deta]`` through log phi."""
+        if self.response.dispersion is None:
+            return np.zeros(theta.size)
+        found = self._dispersion_derivatives(eta, theta)
+        return self._through_phi(found.l_phi + c[self.rows] * found.l_eta_phi, theta)
+
+    def _dispersion_derivatives(self, eta: np.ndarray, theta: np.ndarray):  # type: ignore[no-untyped-def]
+        r = self.response
+        return self.family.dispersion_derivatives(r.y, eta[self.rows], self.link, self._phi(theta), r.weight)
+
+    def _through_phi(self, by_log_phi: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        assert self.response.dispersion is not None
+        return _chain(by_log_phi, self._phi(theta), self.response.dispersion.jacobian(theta))
+
+
+class RandomTerm:
+    """A random effect of a known family, ``log f(v) = peak(lam) - deviance(v) / (2 lam)``."""
+
+    def __init__(self, effect: RandomEffect):
+        assert effect.family is not None
+        assert effect.dispersion is not None
+        self.family, self.dispersion = effect.family, effect.dispersion
+        self.mode = effect.family.mode
+
+    def value(self, v: np.ndarray, theta: np.ndarray) -> float:
+        """Log density, -inf out of range."""
+        lam = self.dispersion.value(theta)
+        if not (np.all(lam > 0) and np.all(np.isfinite(lam))):
+            return -np.inf
+        return float(np.sum(self.family.log_density(v, lam)))
+
+    def local(self, v: np.ndarray, theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray] | None:
+        """Log density, its derivative and its negative second derivative in v; None out of range."""
+        lam = self.dispersion.value(theta)
+        if not (np.all(lam > 0) and np.all(np.isfinite(lam)) and np.all(self.family.valid(v))):
+            return None
+        weight, score = self.family.working(v)
+        return float(np.sum(self.family.log_density(v, lam))), score / lam, weight / lam
+
+    def curvature_slopes(
+        self, v: np.ndarray, theta: np.ndarray, kappa: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives of ``-1/2 sum kappa D`` with respect to v and theta."""
+        lam = self.dispersion.value(theta)
+        derivatives = self.family.kernel_derivatives(v, 3)
+        by_log_lam = -0.5 * kappa * derivatives[2] / lam
+        return 0.5 * kappa * derivatives[3] / lam, _chain(by_log_lam, lam, self.dispersion.jacobian(theta))
+
+    def theta_score(self, v: np.ndarray, theta: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """``d/dtheta [log f + c' dlog f/dv]`` through log lam."""
+        lam = self.dispersion.value(theta)
+        _, peak_slope, _ = self.family.peak_derivatives(lam)
+        score = self.family.kernel_derivatives(v, 1)[1]
+        by_log_lam = peak_slope + 0.5 * self.family.deviance(v) / lam - c * score / lam
+        return _chain(by_log_lam, lam, self.dispersion.jacobian(theta))
+
+
+def _chain(by_log: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    """From derivatives by the logarithm of a map's values, one a row, to derivatives by theta."""
+    log_slope = jacobian / values[:, None]
+    return float(np.sum(by_log)) * log_slope[0] if log_slope.shape[0] == 1 else by_log @ log_slope

@@ -215,9 +215,9 @@ def solve_mean(
 
 def _is_linear(model: HierarchicalModel) -> bool:
     return all(
-        r.family.name == "Normal" and r.link.name == "identity"  # type: ignore[union-attr]
+        r.family.name == "normal" and r.link.name == "identity"  # type: ignore[union-attr]
         for r in model.responses
-    ) and all(e.family.name == "Normal" for e in model.random_effects)  # type: ignore[union-attr]
+    ) and all(e.family.name == "normal" for e in model.random_effects)  # type: ignore[union-attr]
 
 
 def _secants(state: EQLState, found: DispersionState) -> tuple[tuple[np.ndarray, np.ndarray], ...]:

@@ -145,6 +145,14 @@ def _multiple(base: Affine, other: Affine) -> float | None:
     return multiple if fm.same_affine(fm.scaled(base, multiple), other) else None
 
 
+def row_multiple(base: Affine, other: Affine) -> float | None:
+    """The number k for which the rows of `other` are k times those of `base`, whatever the offsets; or None."""
+    zero = np.zeros(base.shape)
+    if base.shape != other.shape:
+        return None
+    return _multiple(Affine(base.rows, zero), Affine(other.rows, zero))
+
+
 def _first_entry(rows: lin.Rows) -> float:
     if isinstance(rows, lin.Gather):
         return float(rows.weight.flat[0])

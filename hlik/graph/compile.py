@@ -44,7 +44,6 @@ def graph_map(
     names: Sequence[str],
     shapes: Sequence[tuple[int, ...]],
     fixed: Mapping[str, np.ndarray],
-    substitutes: Mapping[Variable, Variable] | None = None,
 ) -> GraphMap:
     """The map from the unconstrained values of the variables `names`, flattened one after the other.
 
@@ -56,14 +55,11 @@ def graph_map(
         Free variables and the shapes of their value variables, in the order of the vector.
     fixed
         Natural-scale values of variables that are data here.
-    substitutes
-        Other variables to put in the place of nodes of the graph.
     """
-    constants = {model[name]: pt.constant(np.asarray(value, float)) for name, value in fixed.items()}
-    replaced = clone_replace(expression, {**(substitutes or {}), **constants}, rebuild_strict=False)
-    (graph,) = model.replace_rvs_by_values([replaced])
+    (graph,) = model.replace_rvs_by_values([expression])
+    pieces = {model.rvs_to_values[model[name]]: _held(model, name, value) for name, value in fixed.items()}
     theta = pt.dvector("theta")
-    pieces, start = {}, 0
+    start = 0
     for name, shape in zip(names, shapes, strict=True):
         value = model.rvs_to_values[model[name]]
         size = int(np.prod(shape, dtype=int))
@@ -77,3 +73,12 @@ def graph_map(
     function = pytensor.function([theta], flat, **options)
     derivative = pytensor.function([theta], jacobian, **options)
     return GraphMap(function, derivative, int(np.size(function(np.zeros(start)))))
+
+
+def _held(model: pm.Model, name: str, value: np.ndarray) -> Variable:
+    """The value variable of a variable that is held fixed at a natural-scale value."""
+    rv = model[name]
+    transform = model.rvs_to_transforms.get(rv)
+    constant = pt.constant(np.broadcast_to(np.asarray(value, float), np.shape(value)))
+    held = constant if transform is None else transform.forward(constant, *rv.owner.inputs)
+    return model.rvs_to_values[rv].type.filter_variable(held, allow_convert=True)

@@ -38,6 +38,7 @@ class Walker:
         self.fixed = dict(fixed or {})
         self.free = {rv: rv.name for rv in model.free_RVs}
         self.observed = {rv: model.rvs_to_values[rv] for rv in model.observed_RVs}
+        self._by_name = {rv.name: rv for rv in model.free_RVs}
         self.locations: dict[str, Form] = {}  # random effects read as location + v
         self.centring: dict[Variable, Variable] = {}  # product node -> its non-centred operand
         self._memo: dict[Variable, Form] = {}
@@ -98,11 +99,13 @@ class Walker:
             name = self.free[variable]
             if name in self.fixed:
                 return []
-            backward = self._backward(variable)
+            backward = self.backward(variable)
             self._memo.setdefault(self.model.rvs_to_values[variable], fm.variable(name, self.shape(variable)))
             return [] if backward is None else [backward]
         if variable in self.observed:
             return [self.observed[variable]]
+        if (original := self.original(variable)) is not None:
+            return [original]
         if variable in self.centring:
             return [self.centring[variable]]
         return [] if variable.owner is None or _is_random(variable) else list(variable.owner.inputs)
@@ -112,21 +115,31 @@ class Walker:
             return self._free_form(variable)
         if variable in self.observed:
             return self._memo[self.observed[variable]]
+        if (original := self.original(variable)) is not None:
+            return self._memo[original]
         if variable in self.centring:
             return self._memo[self.centring[variable]]
         if isinstance(variable, Constant):
             return _as_data(variable.data)
+        if _is_random(variable):
+            return Opaque(frozenset(), None, f"{variable}, a source of random numbers")
         if isinstance(variable, SharedVariable):
             return _as_data(variable.get_value(borrow=True))
-        if variable.owner is None or _is_random(variable):
-            return Opaque(frozenset(), None, f"{variable}, a random or unknown input outside the model")
+        if variable.owner is None:
+            return Opaque(frozenset(), None, f"{variable}, an unknown input outside the model")
         return rules.form_of_node(variable.owner, [self._memo[source] for source in variable.owner.inputs])
+
+    def original(self, variable: Variable) -> Variable | None:
+        """The model's own variable of which this one is a copy: PyMC copies graphs to derive some log densities."""
+        rv = self._by_name.get(variable.name) if variable.name else None
+        same_kind = rv is not None and variable.owner is not None and type(variable.owner.op) is type(rv.owner.op)
+        return rv if same_kind and variable is not rv else None
 
     def _free_form(self, rv: Variable) -> Form:
         name = self.free[rv]
         if name in self.fixed:
             return np.broadcast_to(np.asarray(self.fixed[name], float), self.shape(rv))
-        backward = self._backward(rv)
+        backward = self.backward(rv)
         if backward is not None:
             form = self._memo[backward]
             return (
@@ -140,7 +153,7 @@ class Walker:
             return Affine(own.rows, own.offset + np.asarray(location))
         return fm.variable(name, self.shape(rv))
 
-    def _backward(self, rv: Variable) -> Variable | None:
+    def backward(self, rv: Variable) -> Variable | None:
         """The graph of the random variable as a function of its value variable, None for the identity."""
         if rv not in self._backward_graphs:
             transform = self.model.rvs_to_transforms.get(rv)

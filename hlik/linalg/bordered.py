@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from .cholesky import Factor, Symbolic, analyze
 from .errors import NotPositiveDefinite
 from .patterns import Float, Int64, LowerPattern, canonical_rows, check_finite, find_entries, lower_pattern
-from .products import DenseProducts, PairProducts, RowProducts, count_pairs, row_chunks
+from .products import border_quadratics, choose_products, row_chunks
 from .threads import limited_blas
 
 EPS = float(np.finfo(np.float64).eps)
@@ -80,7 +80,8 @@ class BorderedSystem:
         self.pattern = _union_pattern(self.Z, prior)
         self.symbolic = analyze(self.pattern, ordering)
         self._prior_positions = find_entries(self.pattern, prior.indices, prior.columns())
-        self._products = _choose_products(self.Z, self.pattern)
+        numba_is_needed = self.symbolic.kernel in ("simplicial", "supernodal")
+        self._products = choose_products(self.Z, self.pattern, self.p, numba_is_needed)
 
     @property
     def is_dense(self) -> bool:
@@ -126,21 +127,9 @@ class BorderedSystem:
         check_finite(d, "d")
         prior = _border_prior(S_prior, self.p)
         with limited_blas:
-            values = self._products.weighted_sum(w)
+            values, XWX, ZWX = self._products.form(w, self.X)
             values[self._prior_positions] += d
-            XWX, ZWX = self._border(w)
             return Bordered.build(self, w, self.symbolic.factor(values), XWX + prior, ZWX)
-
-    def _border(self, w: Float) -> tuple[Float, Float]:
-        """X'WX, shape (p, p), and Z'WX, shape (q, p)."""
-        XWX = np.zeros((self.p, self.p))
-        ZWX = np.zeros((self.q, self.p))
-        for chunk in row_chunks(self.n, self.p):
-            weighted = w[chunk, None] * self.X[chunk]
-            XWX += self.X[chunk].T @ weighted
-            if self.q > 0:
-                ZWX += self.Z[chunk].T @ weighted
-        return XWX, ZWX
 
     def _check_weights(self, w: ArrayLike) -> Float:
         w = np.ascontiguousarray(w, dtype=np.float64)
@@ -231,8 +220,8 @@ class Bordered:
 
     def row_quadratics(self) -> Float:
         """t_i'H^-1 t_i with t_i = (x_i, z_i), shape (n,): leverages before they are weighted."""
-        own = self.system._products.quadratic_forms(self.selected_inverse_z())
-        return own + self._border_quadratic(self.system.X, self.system.Z)
+        products = self.system._products
+        return products.quadratics(self.selected_inverse_z(), self.system.X, self.B, self.root_x)
 
     def leverages(self) -> Float:
         """w_i t_i'H^-1 t_i with t_i = (x_i, z_i), shape (n,)."""
@@ -245,7 +234,7 @@ class Bordered:
         for name, T, size in (("TX", TX, self.system.p), ("TZ", TZ, self.system.q)):
             if T.shape[1] != size:
                 raise ValueError(f"{name} must have {size} columns, got shape {T.shape}")
-        out = self._border_quadratic(TX, TZ)
+        out = border_quadratics(TZ, TX, self.B, self.root_x)
         for chunk in row_chunks(TZ.shape[0], self.system.q):
             out[chunk] += (self.factor_z.solve_L(TZ[chunk].T.toarray()) ** 2).sum(axis=0)
         return out
@@ -255,14 +244,6 @@ class Bordered:
         noise = rng.standard_normal((self.system.p, size))
         x = self.root_x @ noise
         return x.T, self.factor_z.sample(rng, size) - (self.B @ x).T
-
-    def _border_quadratic(self, TX: Float, TZ: sp.csr_array) -> Float:
-        """u'S^-1 u with u = x - B'z for every row."""
-        out = np.empty(TZ.shape[0])
-        for chunk in row_chunks(TZ.shape[0], self.system.p):
-            u = TX[chunk] - TZ[chunk] @ self.B
-            out[chunk] = ((u @ self.root_x) ** 2).sum(axis=1)
-        return out
 
 
 def factor_border(S: Float, scale: Float, threshold: float) -> tuple[Float, float]:
@@ -311,9 +292,3 @@ def _union_pattern(Z: sp.csr_array, prior: LowerPattern) -> LowerPattern:
     prior_ones = sp.csc_array((np.ones(prior.nnz, np.float32), prior.indices, prior.indptr), shape=(prior.size,) * 2)
     total = ones.T @ ones + prior_ones + prior_ones.T + sp.eye_array(Z.shape[1], dtype=np.float32)
     return lower_pattern(sp.tril(total, format="csc"), "C")
-
-
-def _choose_products(Z: sp.csr_array, pattern: LowerPattern) -> RowProducts:
-    if count_pairs(Z) <= 10 * Z.nnz:
-        return PairProducts.build(Z, pattern)
-    return DenseProducts.build(Z, pattern)

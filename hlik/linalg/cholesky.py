@@ -11,6 +11,7 @@ True
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -108,6 +109,11 @@ class Symbolic:
         """Row indices of the lower triangle of A."""
         return self.pattern.indices
 
+    @cached_property
+    def is_unpermuted(self) -> bool:
+        """Whether the columns are eliminated in their own order."""
+        return bool(np.array_equal(self.perm, np.arange(self.size)))
+
     def factor(self, values: ArrayLike, pivot_threshold: float = PIVOT_THRESHOLD) -> "Factor":
         """Factorise the matrix with these values.
 
@@ -176,14 +182,17 @@ class Factor:
         """L^-1 P B, in elimination order: ``|solve_L(b)|^2 = b'A^-1 b``."""
         block, shape = self._block(B)
         with limited_blas:
-            return self.lower.forward(block[self.symbolic.perm]).reshape(shape)
+            return self.lower.forward(self._permuted(block)).reshape(shape)
 
     def solve_Lt(self, B: ArrayLike) -> Float:
         """P'L^-T B for B in elimination order: standard normal columns become draws from N(0, A^-1)."""
         block, shape = self._block(B)
-        out = np.empty_like(block, order="C")
         with limited_blas:
-            out[self.symbolic.perm] = self.lower.backward(np.array(block, order="C"))
+            solution = self.lower.backward(np.array(block, order="C"))
+        if self.symbolic.is_unpermuted:
+            return solution.reshape(shape)
+        out = np.empty_like(solution, order="C")
+        out[self.symbolic.perm] = solution
         return out.reshape(shape)
 
     def logdet(self) -> float:
@@ -202,6 +211,10 @@ class Factor:
     def sample(self, rng: np.random.Generator, size: int) -> Float:
         """Draws from N(0, A^-1), shape (size, q)."""
         return self.solve_Lt(rng.standard_normal((self.symbolic.size, size))).T
+
+    def _permuted(self, block: Float) -> Float:
+        """A copy in elimination order, C-contiguous."""
+        return np.array(block, order="C") if self.symbolic.is_unpermuted else np.ascontiguousarray(block[self.symbolic.perm])
 
     def _block(self, B: ArrayLike) -> tuple[Float, tuple[int, ...]]:
         array = np.asarray(B, dtype=np.float64)

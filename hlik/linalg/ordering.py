@@ -19,8 +19,11 @@ ORDERINGS = ("auto", "natural", "largest_first", "amd_dense_last", "amd", "metis
 ENOUGH = 1.05
 """An ordering with at most so many times the entries of A in L is not improved upon."""
 
-FACTORISATIONS = 20
-"""A fit factorises tens to hundreds of times: an ordering may cost as much as so many factorisations."""
+CLEARLY_BETTER = 0.9
+"""A dearer candidate replaces a simpler one only below this part of its cost: the simpler one has larger supernodes."""
+
+FACTORISATIONS = 5
+"""The orderings tried may together take as long as so many factorisations; a fit makes tens to hundreds."""
 
 LARGEST_SMALL_BLOCK = 16
 """Columns of the diagonal blocks of what `largest_block_first` calls a block-diagonal range."""
@@ -71,19 +74,25 @@ def choose_elimination(pattern: LowerPattern, ordering: str | ArrayLike) -> Elim
         raise ValueError(f"ordering must be a permutation or one of {', '.join(ORDERINGS)}; got {ordering!r}")
     if ordering != "auto":
         return eliminate(pattern, _permutation(pattern, ordering), ordering)
-    best: Elimination | None = None
+    return _cheapest(pattern)
+
+
+def _cheapest(pattern: LowerPattern) -> Elimination:
+    """The best of the candidates, as far as trying them is worth its time."""
+    best = eliminate(pattern, _permutation(pattern, "natural"), "natural")
+    spent = 0.0
     for name, seconds in _candidates(pattern):
-        if best is not None and (best.nnz_L <= ENOUGH * pattern.nnz or seconds > _worth(best)):
+        if best.nnz_L <= ENOUGH * pattern.nnz or spent + seconds > _worth(best):
             continue
+        spent += seconds
         candidate = eliminate(pattern, _permutation(pattern, name), name)
-        if best is None or candidate.cost < best.cost:
+        if candidate.cost < CLEARLY_BETTER * best.cost:
             best = candidate
-    assert best is not None
     return best
 
 
 def _candidates(pattern: LowerPattern) -> Iterator[tuple[str, float]]:
-    """Names in the order of their price, with a guess of the seconds they take.
+    """What is tried after the natural order, about in the order of its price, with a guess of the seconds it takes.
 
     Approximate minimum degree scans the neighbours of neighbours: its worst case is the sum of the squared degrees, which
     a few hundred columns with thousands of neighbours each make large.
@@ -91,18 +100,17 @@ def _candidates(pattern: LowerPattern) -> Iterator[tuple[str, float]]:
     degrees = _degrees(pattern)
     squares = degrees.astype(np.float64) ** 2
     kept = degrees <= _low_dense_threshold(degrees)
-    yield "natural", 0.0
     yield "largest_first", 0.0
     if not kept.all():
         yield "amd_dense_last", _amd_seconds(squares[kept])
-    yield "amd", _amd_seconds(squares[degrees <= _dense_threshold(pattern.size)])
     if find_spec("pymetis") is not None:
-        yield "metis", 4e-6 * (pattern.size + pattern.nnz)
+        yield "metis", 1e-6 * (pattern.size + pattern.nnz)
+    yield "amd", _amd_seconds(squares[degrees <= _dense_threshold(pattern.size)])
 
 
 def _worth(best: Elimination) -> float:
     """Seconds that may be spent in the hope of a better ordering."""
-    seconds_per_factorisation = best.flops / 5e9 + best.nnz_L * 1e-8
+    seconds_per_factorisation = best.flops / 1e10 + best.nnz_L * 1e-8
     return 0.01 + FACTORISATIONS * seconds_per_factorisation
 
 

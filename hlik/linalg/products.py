@@ -1,88 +1,83 @@
-"""Weighted cross products Z'WZ on a fixed pattern, and row quadratic forms z_i'Mz_i with M on that pattern.
+"""Weighted cross products Z'WZ on a fixed pattern, and the row quadratic forms z_i'Mz_i that go back from it.
 
-Both are the same linear map and its transpose: with P (n, nnz) holding z_ia z_ib at (row i, entry (a, b) of the pattern),
+Both are one linear map and its transpose. With P (n, nnz) holding z_ia z_ib in row i at the entry (a, b) of the pattern,
 
     Z'WZ on the pattern = P'w,        (z_i'Mz_i)_i = P (M on the pattern, off-diagonal entries doubled).
+
+How P is held depends on the rows of Z: few entries or many, few rows or millions.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
+from .compiled import kernels
 from .patterns import Float, Int32, Int64, LowerPattern, find_entries
 
-CHUNK_ENTRIES = 1 << 20
-"""Entries of a dense block of rows: 8 MB."""
+CHUNK_ENTRIES = 1 << 17
+"""Entries of a dense block of rows: 1 MB, so that it stays in cache."""
+
+SLOT_LIMIT = 40_000_000
+"""Pairs of entries within rows whose positions are stored, 4 bytes each; beyond it, the sweep."""
+
+WORK_FOR_NUMBA = 3_000_000
+"""Pairs and entries of X that are worth loading, perhaps compiling, kernels which the factorisation does not need."""
+
+WIDEST_FUSED_BORDER = 12
+"""Columns of X up to which loops over rows beat BLAS on blocks of rows."""
 
 
-class RowProducts(Protocol):
-    """The map between row weights and a matrix on the pattern."""
+@dataclass(frozen=True, eq=False)
+class RowProducts:
+    """The map between row weights and matrices on the pattern, in its generic form.
 
-    def weighted_sum(self, weights: Float) -> Float:
+    Subclasses define `weighted_sum` and `quadratic_forms`; they may override `form` and `quadratics` with something faster.
+    """
+
+    Z: sp.csr_array
+    pattern: LowerPattern
+
+    def weighted_sum(self, w: Float) -> Float:
         """Z'WZ on the pattern, shape (nnz,)."""
+        raise NotImplementedError
 
     def quadratic_forms(self, values: Float) -> Float:
         """z_i'Mz_i of every row for M symmetric with these values, shape (n,)."""
+        raise NotImplementedError
+
+    def form(self, w: Float, X: Float) -> tuple[Float, Float, Float]:
+        """Z'WZ on the pattern, shape (nnz,); X'WX, shape (p, p); Z'WX, shape (q, p)."""
+        return self.weighted_sum(w), *border_products(self.Z, w, X)
+
+    def quadratics(self, values: Float, X: Float, B: Float, root: Float) -> Float:
+        """z_i'Mz_i + |root'(x_i - B'z_i)|^2 of every row, shape (n,)."""
+        return self.quadratic_forms(values) + border_quadratics(self.Z, X, B, root)
 
 
-@dataclass(frozen=True, eq=False)
-class PairProducts:
-    """The map held as a sparse matrix, for rows with few entries: one SciPy product each way."""
-
-    pairs: sp.csr_array
-    off_diagonal_factor: Float
-
-    @classmethod
-    def build(cls, Z: sp.csr_array, pattern: LowerPattern) -> "PairProducts":
-        """Z in canonical form; the pattern holds every pair of every row."""
-        rows, slots, products = row_pairs(Z, pattern)
-        pairs = sp.csr_array(sp.coo_array((products, (rows, slots)), shape=(Z.shape[0], pattern.nnz)))
-        factor = np.full(pattern.nnz, 2.0)
-        factor[pattern.diagonal_positions()] = 1.0
-        return cls(pairs, factor)
-
-    def weighted_sum(self, weights: Float) -> Float:
-        """Z'WZ on the pattern, shape (nnz,)."""
-        return self.pairs.T @ weights
-
-    def quadratic_forms(self, values: Float) -> Float:
-        """z_i'Mz_i of every row, shape (n,)."""
-        return self.pairs @ (self.off_diagonal_factor * values)
+def border_products(Z: sp.csr_array, w: Float, X: Float) -> tuple[Float, Float]:
+    """X'WX, shape (p, p), and Z'WX, shape (q, p)."""
+    p = X.shape[1]
+    XWX, ZWX = np.zeros((p, p)), np.zeros((Z.shape[1], p))
+    if p == 0:
+        return XWX, ZWX
+    for chunk in row_chunks(*X.shape):
+        weighted = w[chunk, None] * X[chunk]
+        XWX += X[chunk].T @ weighted
+        if Z.shape[1] > 0:
+            ZWX += rows_of(Z, chunk).T @ weighted
+    return XWX, ZWX
 
 
-@dataclass(frozen=True, eq=False)
-class DenseProducts:
-    """Dense blocks of rows through BLAS, for long rows over few columns."""
-
-    Z: sp.csr_array
-    rows: Int32
-    columns: Int32
-
-    @classmethod
-    def build(cls, Z: sp.csr_array, pattern: LowerPattern) -> "DenseProducts":
-        """Z in canonical form."""
-        return cls(Z, pattern.indices, pattern.columns())
-
-    def weighted_sum(self, weights: Float) -> Float:
-        """Z'WZ on the pattern, shape (nnz,)."""
-        total = np.zeros((self.Z.shape[1], self.Z.shape[1]))
-        for chunk in row_chunks(*self.Z.shape):
-            block = self.Z[chunk].toarray()
-            total += block.T @ (weights[chunk, None] * block)
-        return total[self.rows, self.columns]
-
-    def quadratic_forms(self, values: Float) -> Float:
-        """z_i'Mz_i of every row, shape (n,)."""
-        M = np.zeros((self.Z.shape[1], self.Z.shape[1]))
-        M[self.columns, self.rows] = values
-        M[self.rows, self.columns] = values
-        out = np.empty(self.Z.shape[0])
-        for chunk in row_chunks(*self.Z.shape):
-            block = self.Z[chunk].toarray()
-            out[chunk] = ((block @ M) * block).sum(axis=1)
-        return out
+def border_quadratics(Z: sp.csr_array, X: Float, B: Float, root: Float) -> Float:
+    """|root'(x_i - B'z_i)|^2 of every row, shape (n,)."""
+    if X.shape[1] == 0:
+        return np.zeros(len(X))
+    out = np.empty(len(X))
+    for chunk in row_chunks(*X.shape):
+        u = X[chunk] - rows_of(Z, chunk) @ B
+        out[chunk] = ((u @ root) ** 2).sum(axis=1)
+    return out
 
 
 def row_chunks(n_rows: int, n_columns: int) -> list[slice]:
@@ -91,10 +86,38 @@ def row_chunks(n_rows: int, n_columns: int) -> list[slice]:
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
+def rows_of(Z: sp.csr_array, chunk: slice) -> sp.csr_array:
+    """Rows of Z; Z itself if that is all of them, as SciPy's slicing is slow for small matrices."""
+    return Z if chunk.start == 0 and chunk.stop == Z.shape[0] else Z[chunk]
+
+
+@dataclass(frozen=True, eq=False)
+class PairProducts(RowProducts):
+    """P held as a SciPy matrix: for rows with few entries, without anything to compile."""
+
+    pairs: sp.csr_array
+    doubled: Float
+
+    @classmethod
+    def build(cls, Z: sp.csr_array, pattern: LowerPattern) -> "PairProducts":
+        """Z in canonical form; the pattern holds every pair of every row."""
+        rows, slots, products = row_pairs(Z, pattern)
+        pairs = sp.csr_array(sp.coo_array((products, (rows, slots)), shape=(Z.shape[0], pattern.nnz)))
+        doubled = np.full(pattern.nnz, 2.0)
+        doubled[pattern.diagonal_positions()] = 1.0
+        return cls(Z, pattern, pairs, doubled)
+
+    def weighted_sum(self, w: Float) -> Float:
+        return self.pairs.T @ w
+
+    def quadratic_forms(self, values: Float) -> Float:
+        return self.pairs @ (self.doubled * values)
+
+
 def row_pairs(Z: sp.csr_array, pattern: LowerPattern) -> tuple[Int64, Int64, Float]:
     """Every pair (a >= b) of entries in the same row: its row, its position in the pattern, its product z_ia z_ib."""
     lengths = np.diff(Z.indptr)
-    rows, slots, products = [], [], []
+    rows, slots, products = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for length in np.unique(lengths[lengths > 0]):
         of_this_length = np.flatnonzero(lengths == length)
         first, second = np.tril_indices(length)
@@ -103,12 +126,138 @@ def row_pairs(Z: sp.csr_array, pattern: LowerPattern) -> tuple[Int64, Int64, Flo
         rows.append(np.repeat(of_this_length, len(first)))
         slots.append(find_entries(pattern, columns[:, first].ravel(), columns[:, second].ravel()))
         products.append((values[:, first] * values[:, second]).ravel())
-    if not rows:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
     return np.concatenate(rows), np.concatenate(slots), np.concatenate(products)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseProducts(RowProducts):
+    """Dense blocks of rows through BLAS: for long rows over few columns."""
+
+    def weighted_sum(self, w: Float) -> Float:
+        total = np.zeros((self.pattern.size, self.pattern.size))
+        for chunk in row_chunks(*self.Z.shape):
+            block = rows_of(self.Z, chunk).toarray()
+            total += block.T @ (w[chunk, None] * block)
+        return total[self.pattern.indices, self.pattern.columns()]
+
+    def quadratic_forms(self, values: Float) -> Float:
+        rows, columns = self.pattern.indices, self.pattern.columns()
+        M = np.zeros((self.pattern.size, self.pattern.size))
+        M[rows, columns] = values
+        M[columns, rows] = values
+        out = np.empty(self.Z.shape[0])
+        for chunk in row_chunks(*self.Z.shape):
+            block = rows_of(self.Z, chunk).toarray()
+            out[chunk] = ((block @ M) * block).sum(axis=1)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class _KernelProducts(RowProducts):
+    """Rows of Z in the types that the kernels take."""
+
+    row_ptr: Int64
+    columns: Int32
+
+    def _rows(self) -> tuple[Int64, Int32, Float]:
+        return self.row_ptr, self.columns, self.Z.data
+
+
+@dataclass(frozen=True, eq=False)
+class SlotProducts(_KernelProducts):
+    """The position in the pattern of every pair: for many rows with few entries."""
+
+    slots: Int32
+
+    @classmethod
+    def build(cls, Z: sp.csr_array, pattern: LowerPattern) -> "SlotProducts":
+        """Z in canonical form; the pattern holds every pair of every row."""
+        row_ptr, columns = kernel_rows(Z)
+        slots = kernels("rows").pair_slots(row_ptr, columns, *pattern, count_pairs(Z))
+        return cls(Z, pattern, row_ptr, columns, slots)
+
+    def weighted_sum(self, w: Float) -> Float:
+        return self._form(w, np.empty((len(w), 0)))[0]
+
+    def quadratic_forms(self, values: Float) -> Float:
+        n, q = self.Z.shape
+        return self._quadratics(values, np.empty((n, 0)), np.empty((q, 0)), np.empty((0, 0)))
+
+    def form(self, w: Float, X: Float) -> tuple[Float, Float, Float]:
+        if X.shape[1] > WIDEST_FUSED_BORDER:
+            return super().form(w, X)
+        return self._form(w, X)
+
+    def quadratics(self, values: Float, X: Float, B: Float, root: Float) -> Float:
+        if X.shape[1] > WIDEST_FUSED_BORDER:
+            return super().quadratics(values, X, B, root)
+        return self._quadratics(values, X, B, root)
+
+    def _form(self, w: Float, X: Float) -> tuple[Float, Float, Float]:
+        p = X.shape[1]
+        values, XWX, ZWX = np.zeros(self.pattern.nnz), np.zeros((p, p)), np.zeros((self.pattern.size, p))
+        kernels("rows").form(*self._rows(), self.slots, w, X, values, XWX, ZWX)
+        return values, XWX + np.tril(XWX, -1).T, ZWX
+
+    def _quadratics(self, values: Float, X: Float, B: Float, root: Float) -> Float:
+        out = np.empty(self.Z.shape[0])
+        kernels("rows").quadratics(*self._rows(), self.slots, values, X, B, np.ascontiguousarray(root), out)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class SweepProducts(_KernelProducts):
+    """Column after column of the pattern: for long rows, whose pairs are too many to store anything for them."""
+
+    column_ptr: Int64
+    rows: Int32
+
+    @classmethod
+    def build(cls, Z: sp.csr_array, pattern: LowerPattern) -> "SweepProducts":
+        """Z in canonical form; the pattern holds every pair of every row."""
+        by_column = Z.tocsc()
+        by_column.sort_indices()
+        column_ptr, rows = by_column.indptr.astype(np.int64), by_column.indices.astype(np.int32)
+        return cls(Z, pattern, *kernel_rows(Z), column_ptr, rows)
+
+    def weighted_sum(self, w: Float) -> Float:
+        values = np.empty(self.pattern.nnz)
+        kernels("rows").sweep_form(*self._rows(), self.column_ptr, self.rows, w, *self.pattern, values)
+        return values
+
+    def quadratic_forms(self, values: Float) -> Float:
+        out = np.empty(self.Z.shape[0])
+        kernels("rows").sweep_quadratics(*self._rows(), self.column_ptr, self.rows, values, *self.pattern, out)
+        return out
+
+
+def kernel_rows(Z: sp.csr_array) -> tuple[Int64, Int32]:
+    """Row pointers and columns in the types that the kernels take."""
+    return Z.indptr.astype(np.int64), Z.indices.astype(np.int32, copy=False)
 
 
 def count_pairs(Z: sp.csr_array) -> int:
     """Number of pairs (a >= b) of entries in the same row, over all rows."""
     lengths = np.diff(Z.indptr).astype(np.int64)
     return int((lengths * (lengths + 1) // 2).sum())
+
+
+def choose_products(Z: sp.csr_array, pattern: LowerPattern, n_border: int, numba_is_needed: bool) -> RowProducts:
+    """The cheapest of the above for this Z.
+
+    Parameters
+    ----------
+    n_border : int
+        Columns of X.
+    numba_is_needed : bool
+        Whether the factorisation uses compiled kernels anyhow.
+    """
+    n, q = Z.shape
+    pairs = count_pairs(Z)
+    nearly_dense = q <= 2000 and Z.nnz > 0.2 * n * q and pairs > 4 * Z.nnz
+    if nearly_dense:
+        return DenseProducts(Z, pattern)
+    work = pairs + n * n_border
+    if work <= (WORK_FOR_NUMBA // 30 if numba_is_needed else WORK_FOR_NUMBA):
+        return PairProducts.build(Z, pattern)
+    return SlotProducts.build(Z, pattern) if pairs <= SLOT_LIMIT else SweepProducts.build(Z, pattern)

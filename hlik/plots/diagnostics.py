@@ -24,6 +24,7 @@ from hlik.plots.read import (
 
 COLUMNS = 4
 CATERPILLAR_LEVELS = 60
+LONGEST_LABEL = 16
 GAMMA_LABELS = {"x_label": "gamma(1/2) quantile, mean 1", "y_label": "scaled deviance"}
 
 
@@ -77,10 +78,10 @@ def plot_diagnostics(
 
     *Deviance Q-Q.* The dispersions are estimated by gamma GLMs for the deviance components d, in which d /
     (phi (1 - h)) is gamma with shape 1/2 and mean one, that is chi-squared with one degree of freedom
-    (exactly for normal responses and effects, to first order for others); h is the leverage and phi the
-    dispersion, lambda for random effects. The line is y = x. R's hglm draws the deviance components as they
-    are against the sorted draws of a gamma distribution fitted to them by moments, which hides a wrong shape,
-    and moves the random-number stream of the session.
+    (exactly for normal responses and effects with known dispersions, to first order for others); h is the
+    leverage and phi the dispersion, lambda for random effects. The line is y = x. R's hglm draws the deviance
+    components d, undivided, against sorted draws of a gamma distribution fitted to them by moments: a wrong
+    dispersion or shape is fitted away, and plotting moves the session's random-number stream.
 
     *Bands* are pointwise 95% intervals of order statistics (Beta quantiles), as if the points were
     independent.
@@ -152,7 +153,7 @@ def _response_row(row: np.ndarray, found: ResponseDiagnostics) -> None:
 
 
 def _term_row(row: np.ndarray, term: Term, found: TermDiagnostics) -> None:
-    name, label = term.name, partial(level_labels, term.where)
+    name, label = term.name, partial(level_labels, term.where, longest=LONGEST_LABEL)
     panels.caterpillar(
         row[0],
         term.v,

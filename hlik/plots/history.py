@@ -98,7 +98,7 @@ def _path(ax: Any, name: str, iteration: np.ndarray, values: np.ndarray, element
     if elements:
         for colour, label, line in zip(COLOURS, elements, values.T, strict=False):
             ax.plot(iteration, line, color=colour, marker=".", linewidth=1, label=label)
-        panels.small_legend(ax)
+        panels.small_legend(ax, "best")
     else:
         ax.plot(iteration, values[:, shown], color=panels.POINT, marker=".", linewidth=1)
     finite = values[np.isfinite(values)]

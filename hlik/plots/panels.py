@@ -40,7 +40,8 @@ def residuals(
             if grid.size:
                 ax.plot(grid, smooth, color=LINE, linestyle=style, linewidth=1.8, label=label)
         if grid.size:
-            small_legend(ax)
+            # "best" looks at every point: matplotlib warns where that takes long.
+            small_legend(ax, "best" if x.size <= 2000 else "upper right")
     titles(ax, x_label, "studentised residual", title)
 
 
@@ -54,17 +55,31 @@ def leverages(ax: Axes, leverage: np.ndarray, labels: Any, x_label: str, title: 
         nothing(ax, "no leverages")
     else:
         shown = leverage[position]
-        scatter(ax, position, shown)
-        mean = float(shown.mean())
+        mean, top = float(shown.mean()), max(1.25 * float(shown.max()), 1e-12)
+        scatter(ax, position, shown, extent=(0, leverage.size, 0, top))
         ax.axhline(mean, color=LINE, linewidth=1.2, linestyle="--", label=f"mean {mean:.2g}")
-        ax.set_ylim(0, max(float(shown.max()), mean, 1e-12) * 1.25)
-        largest = position[np.argsort(-shown, kind="stable")[:3]]
+        ax.set_ylim(0, top)
+        largest = _apart(position[np.argsort(-shown, kind="stable")[:3]], leverage)
         largest = largest[leverage[largest] > 2 * mean]
         for place, text in zip(largest, labels(largest), strict=True):
             annotate(ax, place, leverage[place], text, to_left=place > 0.7 * leverage.size)
         whole_ticks(ax)
-        small_legend(ax)
+        small_legend(ax, "upper right")
     titles(ax, x_label, "leverage", title)
+
+
+def _apart(positions: np.ndarray, leverage: np.ndarray) -> np.ndarray:
+    """Those whose names would not lie on that of a larger one."""
+    kept: list[int] = []
+    for place in positions:
+        near = [
+            abs(place - other) < 0.4 * leverage.size
+            and abs(leverage[place] - leverage[other]) < 0.06 * leverage[positions[0]]
+            for other in kept
+        ]
+        if not any(near):
+            kept.append(int(place))
+    return np.array(kept, dtype=int)
 
 
 # ---------------------------------------------------------------------------------------------- quantiles
@@ -156,12 +171,14 @@ def _level_ticks(ax: Axes, height: np.ndarray, labels: list[str]) -> None:
 # ---------------------------------------------------------------------------------------------- small parts
 
 
-def scatter(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    """Points, or counts in hexagons where there are more than `DENSE`."""
+def scatter(
+    ax: Axes, x: np.ndarray, y: np.ndarray, extent: tuple[float, float, float, float] | None = None
+) -> None:
+    """Points, or counts in hexagons (of the area `extent`) where there are more than `DENSE`."""
     if x.size <= DENSE:
         ax.plot(x, y, linestyle="none", color=POINT, **_point_style(x.size))
         return
-    ax.hexbin(x, y, gridsize=(50, 25), bins="log", mincnt=1, cmap="Blues", linewidths=0.2)
+    ax.hexbin(x, y, gridsize=(50, 25), extent=extent, bins="log", mincnt=1, cmap="Blues", linewidths=0.2)
     ax.text(
         0.02, 0.98, f"{x.size:,} points: darker is more", transform=ax.transAxes, va="top", fontsize="x-small"
     )
@@ -202,9 +219,9 @@ def annotate(ax: Axes, x: float, y: float, text: str, to_left: bool) -> None:
     )
 
 
-def small_legend(ax: Axes) -> None:
+def small_legend(ax: Axes, where: str) -> None:
     """A legend that takes little room."""
-    ax.legend(fontsize="x-small", frameon=True, framealpha=0.7, loc="best", handlelength=1.6, borderpad=0.3)
+    ax.legend(fontsize="x-small", frameon=True, framealpha=0.7, loc=where, handlelength=1.6, borderpad=0.3)
 
 
 def whole_ticks(ax: Axes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 FULL_LEVERAGE = 1.0 - 1e-8
 """Above it 1 - h is rounding error: the observation is fitted exactly and its residual says nothing."""
@@ -43,7 +43,7 @@ def quantile_plot(
     level
         Coverage of the band.
     most
-        Points returned at most: of more, both tails are kept whole and the middle is thinned.
+        Points returned at most: of more, the middle is thinned and the tails are kept whole.
 
     Returns
     -------
@@ -62,12 +62,15 @@ def quantile_plot(
 
 
 def thinned_ranks(n: int, most: int) -> np.ndarray:
-    """Ranks (from 0) of at most `most` of n sorted points: an eighth in either tail, the rest evenly."""
+    """Ranks (from 0) of at most `most` of n sorted points, evenly spaced in the logit of (rank + 1/2)/n.
+
+    So the tails are kept whole and the spacing grows without a jump to the middle.
+    """
     if n <= most:
         return np.arange(n)
-    tail = most // 8
-    middle = np.linspace(tail, n - 1 - tail, most - 2 * tail).round().astype(int)
-    return np.concatenate([np.arange(tail), middle, np.arange(n - tail, n)])
+    end = np.log(2.0 * n - 1.0)
+    fraction = special.expit(np.linspace(-end, end, most))
+    return np.unique(np.clip(np.round(fraction * n - 0.5), 0, n - 1).astype(int))
 
 
 def evenly_by_rank(values: np.ndarray, most: int) -> np.ndarray:
@@ -115,7 +118,7 @@ def local_linear(
     span
         Share of the points, those nearest in x, that each local fit uses.
     points
-        Evaluated at the distinct ones of so many quantiles of x.
+        Evaluated at the distinct ones of so many quantiles of x, themselves points.
     most
         More points than that are first replaced by the means of `most` groups of neighbours.
 
@@ -132,7 +135,7 @@ def local_linear(
         return np.zeros(0), np.zeros(0)
     if x.size > most:
         x, y = _means_of_neighbours(x, y, most)
-    grid = np.unique(np.quantile(x, np.linspace(0, 1, points)))
+    grid = np.unique(np.quantile(x, np.linspace(0, 1, points), method="nearest"))
     nearest = min(x.size, max(4, round(span * x.size))) - 1
     return grid, np.array([_local_fit(x - centre, y, nearest) for centre in grid])
 

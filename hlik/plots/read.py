@@ -95,16 +95,24 @@ def terms(idata: az.InferenceData, term: Names = None) -> list[Term]:
 
 
 def level_labels(where: xr.DataArray, positions: np.ndarray, longest: int = 24) -> list[str]:
-    """Coordinates of the elements at flat positions, joined by commas; long ones end in an ellipsis."""
+    """Coordinates of the elements at flat positions, joined by commas, in about `longest` letters."""
     if not where.dims:
         return ["" for _ in positions]
     coords = [where.coords[d].values if d in where.coords else np.arange(where.sizes[d]) for d in where.dims]
     places = np.unravel_index(np.asarray(positions, int), where.shape)
-    labels = [
-        ", ".join(str(c[i]) for c, i in zip(coords, place, strict=True))
+    each = max(longest // len(coords), 3)
+    return [
+        ", ".join(_shortened(str(c[i]), each) for c, i in zip(coords, place, strict=True))
         for place in zip(*places, strict=True)
     ]
-    return [label if len(label) <= longest else label[: longest - 1] + "…" for label in labels]
+
+
+def _shortened(text: str, longest: int) -> str:
+    """The text with its middle replaced by an ellipsis: names often differ at one of their ends."""
+    if len(text) <= longest:
+        return text
+    head = (longest - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"
 
 
 def _term_names(idata: az.InferenceData, term: Names) -> list[str]:

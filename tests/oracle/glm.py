@@ -37,7 +37,7 @@ def glm(y, X, *, family, link, weights=None, offset=0.0, coef=None, epsilon=1e-8
         m = link.first(eta)
         sqrt_w = np.sqrt(weights * m**2 / family.variance(mu))
         Q, R = np.linalg.qr(X * sqrt_w[:, None])
-        coef_old, coef = coef, solve_triangular(R, Q.T @ (sqrt_w * (eta - offset + (y - mu) / m)))
+        coef_old, coef = coef, solve_triangular(R, Q.T @ (sqrt_w * (eta - offset + (y - mu) / m)), check_finite=False)
         coef, eta, mu, deviance = _admissible(family, link, y, X, weights, offset, coef, coef_old)
         if abs(deviance.sum() - deviance_old) / (abs(deviance.sum()) + 0.1) < epsilon:
             break

@@ -1,0 +1,106 @@
+"""Log densities without closed form as terms of h: lifted to tapes, predictors and maps of theta."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pymc as pm
+from pytensor.graph.basic import Variable
+
+from hlik.graph import forms as fm
+from hlik.graph.forms import Affine
+from hlik.graph.lift import CannotLift, Lifted, lift
+from hlik.graph.theta import ThetaLayout
+from hlik.graph.walk import Walker
+from hlik.tape import TapeTerm, Tau
+
+
+@dataclass(frozen=True, eq=False)
+class LiftedTerm:
+    """A term before theta is laid out: its tape, n, and the free variables in its predictors and elsewhere."""
+
+    name: str
+    lifted: Lifted
+    n: int
+
+    @property
+    def linear_inputs(self) -> frozenset[str]:
+        """Free variables that its predictors are affine in."""
+        return frozenset().union(*(predictor.inputs for predictor in self.lifted.predictors))
+
+    def other_inputs(self, walker: Walker) -> frozenset[str]:
+        """Free variables in its expressions of theta."""
+        return frozenset().union(*(fm.inputs_of(walker.form(variable)) for variable, _ in self.lifted.taus))
+
+    def term(self, walker: Walker, layout: ThetaLayout, start: int) -> TapeTerm:
+        """The term whose rows of the stacked predictor begin at `start`.
+
+        Raises
+        ------
+        CannotLift
+            Where an expression is no function of theta alone.
+        """
+        taus = []
+        for variable, index in self.lifted.taus:
+            found = layout.map_of(walker, variable)
+            if found is None:
+                raise CannotLift(f"an expression of {sorted(fm.inputs_of(walker.form(variable)))}")
+            taus.append(Tau(found, np.zeros(1, dtype=int) if found.size == 1 else index))
+        k = len(self.lifted.predictors)
+        return TapeTerm(self.lifted.tape, slice(start, start + k * self.n), self.n, k, taus)
+
+
+def lift_response(walker: Walker, rv: Variable, is_effect: Callable[[str], bool]) -> LiftedTerm:
+    """The log density of an observed variable.
+
+    Raises
+    ------
+    CannotLift
+        Naming the operation that is not elementwise.
+    """
+    value = walker.model.rvs_to_values[rv]
+    density = _log_density(rv, value)
+    lifted = lift(walker, density, is_effect, _parameters(rv))
+    return LiftedTerm(rv.name, lifted, _size(walker, density, lifted))
+
+
+def lift_random_effect(walker: Walker, rv: Variable, is_effect: Callable[[str], bool]) -> LiftedTerm:
+    """The log density of a random effect on the scale of its value variable, Jacobian included.
+
+    Raises
+    ------
+    CannotLift
+        Naming the operation that is not elementwise.
+    """
+    model = walker.model
+    value, transform = model.rvs_to_values[rv], model.rvs_to_transforms.get(rv)
+    walker.form(rv)  # makes the value variable known to the walker
+    own = value if transform is None else transform.backward(value, *rv.owner.inputs)
+    density = _log_density(rv, own)
+    if transform is not None:
+        density = density + transform.log_jac_det(value, *rv.owner.inputs)
+    lifted = lift(walker, density, is_effect)
+    return LiftedTerm(rv.name, lifted, _size(walker, density, lifted))
+
+
+def _log_density(rv: Variable, value: Variable) -> Variable:
+    try:
+        return pm.logp(rv, value)
+    except (NotImplementedError, RuntimeError, ValueError) as error:
+        raise CannotLift(f"a distribution whose log density PyMC does not give ({error})") from error
+
+
+def _parameters(rv: Variable) -> list[Variable]:
+    op = rv.owner.op
+    return list(op.dist_params(rv.owner)) if hasattr(op, "dist_params") else []
+
+
+def _size(walker: Walker, density: Variable, lifted: Lifted) -> int:
+    if lifted.predictors:
+        return lifted.predictors[0].offset.size
+    return max((step.data.size for step in lifted.tape if step.data is not None), default=1)
+
+
+__all__ = ["Affine", "CannotLift", "LiftedTerm", "lift_random_effect", "lift_response"]

@@ -1,0 +1,346 @@
+r"""Truncated Taylor arithmetic: derivatives of elementwise functions up to third order, without compiling anything.
+
+A *jet* holds, for every observation at once, the Taylor coefficients of a quantity in a few variables (the
+predictors of a response, and expressions of its dispersion parameters). It is a dictionary from monomials to
+coefficient arrays: ``{(): f, (0,): f_0, (0, 0): f_00 / 2, ...}``, a monomial being the sorted tuple of its variables;
+absent monomials are zero. Products and compositions are exact up to the truncation (Griewank & Walther 2008,
+chapter 13), so derivatives have rounding error only.
+
+Truncation: at most `ORDER` variables in all, and at most one of the dispersion variables (numbered from `FIRST_TAU`):
+the Laplace approximation needs third derivatives in the predictors, but only first ones in the dispersions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import special as sc
+
+ORDER = 3
+FIRST_TAU = 1000  # numbers of dispersion variables; predictors are 0, 1, ...
+
+Monomial = tuple[int, ...]
+Jet = dict[Monomial, np.ndarray]
+Array = np.ndarray
+
+
+def constant(value: Array) -> Jet:
+    """A jet without variables."""
+    return {(): np.asarray(value, dtype=float)}
+
+
+def variable(number: int, value: Array) -> Jet:
+    """The variable `number` at `value`."""
+    return {(): np.asarray(value, dtype=float), (number,): np.ones(1)}
+
+
+def allowed(monomial: Monomial, order: int) -> bool:
+    """Whether a monomial is kept: at most `order` variables, at most one of them a dispersion variable."""
+    return len(monomial) <= order and sum(k >= FIRST_TAU for k in monomial) <= 1
+
+
+def derivative(jet: Jet, monomial: Monomial, size: int) -> Array:
+    """The partial derivative that belongs to a monomial, shape (size,)."""
+    coefficient = jet.get(monomial)
+    if coefficient is None:
+        return np.zeros(size)
+    factor = 1.0
+    for number in set(monomial):
+        factor *= float(sc.factorial(monomial.count(number)))
+    return np.broadcast_to(factor * coefficient, (size,))
+
+
+def add(*jets: Jet) -> Jet:
+    """Sum."""
+    total: Jet = {}
+    for jet in jets:
+        for monomial, value in jet.items():
+            total[monomial] = total[monomial] + value if monomial in total else value
+    return total
+
+
+def scale(jet: Jet, factor: Array | float) -> Jet:
+    """Product with data."""
+    return {monomial: value * factor for monomial, value in jet.items()}
+
+
+def multiply(left: Jet, right: Jet, order: int = ORDER) -> Jet:
+    """Product, truncated."""
+    total: Jet = {}
+    for a, value in left.items():
+        for b, other in right.items():
+            monomial = tuple(sorted(a + b))
+            if allowed(monomial, order):
+                product = value * other
+                total[monomial] = total[monomial] + product if monomial in total else product
+    return total
+
+
+def compose(derivatives: Callable[[Array, int], Sequence[Array]], jet: Jet, order: int = ORDER) -> Jet:
+    """``f(jet)`` from ``derivatives(x, k) = (f, f', ..., f^(k))`` at the jet's value."""
+    degree = min(order, max(_degree(jet, order), 0))
+    values = derivatives(jet[()], degree)
+    result = constant(values[0])
+    rest = {monomial: value for monomial, value in jet.items() if monomial}
+    power = rest
+    factorial = 1.0
+    for k in range(1, degree + 1):
+        factorial *= k
+        result = add(result, scale(power, values[k] / factorial))
+        if k < degree:
+            power = multiply(power, rest, order)
+    return result
+
+
+def _degree(jet: Jet, order: int) -> int:
+    """Highest power of the nilpotent part that is not truncated away."""
+    if len(jet) == 1:
+        return 0
+    return 1 if all(monomial[0] >= FIRST_TAU for monomial in jet if monomial) else order
+
+
+def select(condition: Array, left: Jet, right: Jet) -> Jet:
+    """``left`` where the condition holds, else ``right``, coefficient by coefficient."""
+    zero = np.zeros(1)
+    keys = left.keys() | right.keys()
+    return {key: np.where(condition, left.get(key, zero), right.get(key, zero)) for key in keys}
+
+
+# ---------------------------------------------------------------- functions with three derivatives
+
+
+def _exp(x: Array, k: int) -> Sequence[Array]:
+    return (np.exp(x),) * (k + 1)
+
+
+def _expm1(x: Array, k: int) -> Sequence[Array]:
+    return (np.expm1(x), *(np.exp(x),) * k)
+
+
+def _log(x: Array, k: int) -> Sequence[Array]:
+    r = 1.0 / x
+    return (np.log(x), r, -r * r, 2.0 * r**3)[: k + 1]
+
+
+def _log1p(x: Array, k: int) -> Sequence[Array]:
+    return (np.log1p(x), *_log(1.0 + x, k)[1:])
+
+
+def _reciprocal(x: Array, k: int) -> Sequence[Array]:
+    r = 1.0 / x
+    return (r, -r * r, 2.0 * r**3, -6.0 * r**4)[: k + 1]
+
+
+def _power(exponent: float) -> Callable[[Array, int], Sequence[Array]]:
+    def derivatives(x: Array, k: int) -> Sequence[Array]:
+        found, factor = [], 1.0
+        for j in range(k + 1):
+            found.append(factor * np.power(x, exponent - j) if factor else np.zeros_like(x))
+            factor *= exponent - j
+        return found
+
+    return derivatives
+
+
+def _sigmoid(x: Array, k: int) -> Sequence[Array]:
+    s, t = sc.expit(x), sc.expit(-x)
+    first = s * t
+    return (s, first, first * (t - s), first * (1.0 - 6.0 * first))[: k + 1]
+
+
+def _softplus(x: Array, k: int) -> Sequence[Array]:
+    return (np.logaddexp(0.0, x), *_sigmoid(x, max(k - 1, 0)))[: k + 1]
+
+
+def _log1mexp(x: Array, k: int) -> Sequence[Array]:
+    """``log(1 - exp(x))`` for x < 0."""
+    value = np.where(x > -np.log(2), np.log(-np.expm1(x)), np.log1p(-np.exp(x)))
+    r = np.exp(x - value)  # e^x / (1 - e^x)
+    first = r * (1.0 + r)
+    return (value, -r, -first, -first * (1.0 + 2.0 * r))[: k + 1]
+
+
+def _gammaln(x: Array, k: int) -> Sequence[Array]:
+    return (sc.gammaln(x), *(sc.polygamma(j, x) for j in range(k)))
+
+
+def _digamma(x: Array, k: int) -> Sequence[Array]:
+    return tuple(sc.polygamma(j, x) for j in range(k + 1))
+
+
+def _trigamma(x: Array, k: int) -> Sequence[Array]:
+    return tuple(sc.polygamma(j + 1, x) for j in range(k + 1))
+
+
+def _gauss_family(value: Callable[[Array], Array], sign: float) -> Callable[[Array, int], Sequence[Array]]:
+    def derivatives(x: Array, k: int) -> Sequence[Array]:
+        first = sign * 2.0 / np.sqrt(np.pi) * np.exp(-x * x)
+        return (value(x), first, -2.0 * x * first, (4.0 * x * x - 2.0) * first)[: k + 1]
+
+    return derivatives
+
+
+def _erfcx(x: Array, k: int) -> Sequence[Array]:
+    f = sc.erfcx(x)
+    first = 2.0 * x * f - 2.0 / np.sqrt(np.pi)
+    second = 2.0 * f + 2.0 * x * first
+    return (f, first, second, 4.0 * first + 2.0 * x * second)[: k + 1]
+
+
+def _tanh(x: Array, k: int) -> Sequence[Array]:
+    t = np.tanh(x)
+    d = 1.0 - t * t
+    return (t, d, -2.0 * t * d, d * (6.0 * t * t - 2.0))[: k + 1]
+
+
+def _sin(x: Array, k: int) -> Sequence[Array]:
+    return (np.sin(x), np.cos(x), -np.sin(x), -np.cos(x))[: k + 1]
+
+
+def _cos(x: Array, k: int) -> Sequence[Array]:
+    return (np.cos(x), -np.sin(x), -np.cos(x), np.sin(x))[: k + 1]
+
+
+def _arctan(x: Array, k: int) -> Sequence[Array]:
+    d = 1.0 / (1.0 + x * x)
+    return (np.arctan(x), d, -2.0 * x * d * d, (6.0 * x * x - 2.0) * d**3)[: k + 1]
+
+
+def _abs(x: Array, k: int) -> Sequence[Array]:
+    return (np.abs(x), np.sign(x), *(np.zeros_like(x),) * max(k - 1, 0))[: k + 1]
+
+
+def _step(function: Callable[[Array], Array]) -> Callable[[Array, int], Sequence[Array]]:
+    return lambda x, k: (function(x), *(np.zeros_like(x),) * k)
+
+
+UNARY: dict[str, Callable[[Array, int], Sequence[Array]]] = {
+    "exp": _exp,
+    "expm1": _expm1,
+    "log": _log,
+    "log1p": _log1p,
+    "reciprocal": _reciprocal,
+    "sqr": _power(2.0),
+    "sqrt": _power(0.5),
+    "sigmoid": _sigmoid,
+    "softplus": _softplus,
+    "log1mexp": _log1mexp,
+    "gammaln": _gammaln,
+    "psi": _digamma,
+    "trigamma": _trigamma,
+    "erf": _gauss_family(sc.erf, 1.0),
+    "erfc": _gauss_family(sc.erfc, -1.0),
+    "erfcx": _erfcx,
+    "tanh": _tanh,
+    "sin": _sin,
+    "cos": _cos,
+    "arctan": _arctan,
+    "abs": _abs,
+    "sign": _step(np.sign),
+    "floor": _step(np.floor),
+    "ceil": _step(np.ceil),
+}
+"""Functions of one argument by name: ``f(x, k) -> (f, f', ..., f^(k))``."""
+
+LOGICAL: dict[str, Callable[..., Array]] = {
+    "ge": np.greater_equal,
+    "gt": np.greater,
+    "le": np.less_equal,
+    "lt": np.less,
+    "eq": np.equal,
+    "neq": np.not_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "invert": np.logical_not,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+}
+"""Functions that have no derivative: their result is data."""
+
+
+def apply(name: str, arguments: Sequence[Jet], order: int = ORDER) -> Jet:
+    """The jet of an elementary operation, by name."""
+    if name in UNARY:
+        return compose(UNARY[name], arguments[0], order)
+    if name in LOGICAL:
+        return constant(LOGICAL[name](*(argument[()] for argument in arguments)))
+    return OPERATIONS[name](arguments, order)
+
+
+def _product(arguments: Sequence[Jet], order: int) -> Jet:
+    result = arguments[0]
+    for argument in arguments[1:]:
+        result = multiply(result, argument, order)
+    return result
+
+
+def _pow(arguments: Sequence[Jet], order: int) -> Jet:
+    base, exponent = arguments
+    if len(exponent) == 1:
+        values = np.unique(exponent[()])
+        if values.size == 1:
+            return compose(_power(float(values[0])), base, order)
+        if len(base) == 1:
+            return constant(np.power(base[()], exponent[()]))
+    logarithm = compose(_log, base, order)
+    return compose(_exp, multiply(exponent, logarithm, order), order)
+
+
+def _maximum(arguments: Sequence[Jet], order: int) -> Jet:
+    result = arguments[0]
+    for argument in arguments[1:]:
+        result = select(result[()] >= argument[()], result, argument)
+    return result
+
+
+def _minimum(arguments: Sequence[Jet], order: int) -> Jet:
+    result = arguments[0]
+    for argument in arguments[1:]:
+        result = select(result[()] <= argument[()], result, argument)
+    return result
+
+
+def _incomplete_gamma(sign: float) -> Callable[[Sequence[Jet], int], Jet]:
+    """P(a, x) or Q(a, x) for data a: ``dP/dx = x^(a-1) e^-x / Gamma(a)``."""
+
+    def operation(arguments: Sequence[Jet], order: int) -> Jet:
+        shape, x = arguments
+        if len(shape) > 1:
+            raise NotImplementedError("an incomplete gamma function whose shape is not data")
+        a = shape[()]
+
+        def derivatives(value: Array, k: int) -> Sequence[Array]:
+            first = sign * np.exp((a - 1) * np.log(value) - value - sc.gammaln(a))
+            rate = (a - 1) / value - 1
+            function = sc.gammainc if sign > 0 else sc.gammaincc
+            third = first * (rate**2 - (a - 1) / value**2)
+            return (function(a, value), first, first * rate, third)[: k + 1]
+
+        return compose(derivatives, x, order)
+
+    return operation
+
+
+def _clip(arguments: Sequence[Jet], order: int) -> Jet:
+    x, low, high = arguments
+    return _minimum([_maximum([x, low], order), high], order)
+
+
+OPERATIONS: dict[str, Callable[[Sequence[Jet], int], Jet]] = {
+    "add": lambda a, order: add(*a),
+    "sub": lambda a, order: add(a[0], scale(a[1], -1.0)),
+    "neg": lambda a, order: scale(a[0], -1.0),
+    "mul": _product,
+    "true_div": lambda a, order: multiply(a[0], compose(_reciprocal, a[1], order), order),
+    "pow": _pow,
+    "switch": lambda a, order: select(a[0][()].astype(bool), a[1], a[2]),
+    "maximum": _maximum,
+    "minimum": _minimum,
+    "clip": _clip,
+    "gammainc": _incomplete_gamma(1.0),
+    "gammaincc": _incomplete_gamma(-1.0),
+    "identity": lambda a, order: a[0],
+    "second": lambda a, order: a[1],
+}
+"""Operations of several arguments, by name."""

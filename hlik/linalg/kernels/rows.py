@@ -1,0 +1,171 @@
+"""Z'WZ on a fixed pattern, X'WX and Z'WX in one pass over the rows, and the row quadratic forms that go back.
+
+Z (n, q) is given by rows: ``row_ptr, columns, z``, columns ascending. The pattern of C is a lower triangle by columns,
+``indptr, indices``. Two ways to reach it: by *slots*, the position in C of every pair of entries in a row, for short rows;
+by *sweep*, column after column of C with a dense work vector, for rows so long that their pairs would not fit in memory.
+"""
+
+import numpy as np
+
+from ._jit import FLOAT, FLOAT2, FLOAT2_OUT, FLOAT_OUT, INT32, INT32_OUT, INT64, SIZE, VOID, compiled
+from ._types import Float, Int32, Int64
+
+BLOCK = 1024
+"""Rows summed up before they are added to the total: rounding errors grow with blocks, not with rows."""
+
+
+@compiled(INT32_OUT(INT64, INT32, INT64, INT32, SIZE))
+def pair_slots(row_ptr: Int64, columns: Int32, indptr: Int64, indices: Int32, n_pairs: int) -> Int32:
+    """Position in C of every pair (a, b), b <= a, of entries of a row, in the order in which `form` meets them."""
+    slots = np.empty(n_pairs, np.int32)
+    done = 0
+    for i in range(len(row_ptr) - 1):
+        for a in range(row_ptr[i], row_ptr[i + 1]):
+            wanted = columns[a]
+            for b in range(row_ptr[i], a + 1):
+                low, high = indptr[columns[b]], indptr[columns[b] + 1] - 1
+                while low < high:
+                    middle = (low + high) >> 1
+                    if indices[middle] < wanted:
+                        low = middle + 1
+                    else:
+                        high = middle
+                slots[done] = low
+                done += 1
+    return slots
+
+
+@compiled(VOID(INT64, INT32, FLOAT, INT32, FLOAT, FLOAT2, FLOAT_OUT, FLOAT2_OUT, FLOAT2_OUT))
+def form(
+    row_ptr: Int64,
+    columns: Int32,
+    z: Float,
+    slots: Int32,
+    w: Float,
+    X: Float,
+    C: Float,
+    XWX: Float,
+    ZWX: Float,
+) -> None:
+    """Add Z'WZ to the values C, X'WX to the lower triangle of XWX (p, p), Z'WX to ZWX (q, p)."""
+    n, p = X.shape
+    block = np.zeros((p, p))
+    pair = 0
+    for start in range(0, n, BLOCK):
+        block[:] = 0.0
+        for i in range(start, min(start + BLOCK, n)):
+            for a in range(row_ptr[i], row_ptr[i + 1]):
+                weighted = w[i] * z[a]
+                column = columns[a]
+                for b in range(row_ptr[i], a + 1):
+                    C[slots[pair]] += weighted * z[b]
+                    pair += 1
+                for c in range(p):
+                    ZWX[column, c] += weighted * X[i, c]
+            for c in range(p):
+                weighted = w[i] * X[i, c]
+                for e in range(c + 1):
+                    block[c, e] += weighted * X[i, e]
+        for c in range(p):
+            for e in range(c + 1):
+                XWX[c, e] += block[c, e]
+
+
+@compiled(VOID(INT64, INT32, FLOAT, INT32, FLOAT, FLOAT2, FLOAT2, FLOAT2, FLOAT_OUT))
+def quadratics(
+    row_ptr: Int64,
+    columns: Int32,
+    z: Float,
+    slots: Int32,
+    M: Float,
+    X: Float,
+    B: Float,
+    root: Float,
+    out: Float,
+) -> None:
+    """z_i'M z_i + |root'(x_i - B'z_i)|^2 of every row, M symmetric with these values on the pattern of C."""
+    p = X.shape[1]
+    u = np.empty(p)
+    pair = 0
+    for i in range(len(out)):
+        total = 0.0
+        for c in range(p):
+            u[c] = X[i, c]
+        for a in range(row_ptr[i], row_ptr[i + 1]):
+            twice = 2.0 * z[a]
+            for b in range(row_ptr[i], a):
+                total += twice * z[b] * M[slots[pair]]
+                pair += 1
+            total += z[a] * z[a] * M[slots[pair]]
+            pair += 1
+            for c in range(p):
+                u[c] -= z[a] * B[columns[a], c]
+        for c in range(p):
+            projected = 0.0
+            for e in range(p):
+                projected += root[e, c] * u[e]
+            total += projected * projected
+        out[i] = total
+
+
+@compiled(VOID(INT64, INT32, FLOAT, INT64, INT32, FLOAT, INT64, INT32, FLOAT_OUT))
+def sweep_form(
+    row_ptr: Int64,
+    columns: Int32,
+    z: Float,
+    column_ptr: Int64,
+    rows: Int32,
+    w: Float,
+    indptr: Int64,
+    indices: Int32,
+    C: Float,
+) -> None:
+    """Z'WZ into C, column by column; ``column_ptr, rows`` are the rows of every column of Z, ascending.
+
+    Columns are met in ascending order: ``progress[i]`` is always the position of the next entry of row i, first column j's
+    own and then those that make up the lower triangle with it.
+    """
+    progress = row_ptr[:-1].copy()
+    work = np.zeros(len(indptr) - 1)
+    for j in range(len(indptr) - 1):
+        for e in range(column_ptr[j], column_ptr[j + 1]):
+            i = rows[e]
+            at = progress[i]
+            weighted = w[i] * z[at]
+            for b in range(at, row_ptr[i + 1]):
+                work[columns[b]] += weighted * z[b]
+            progress[i] = at + 1
+        for e in range(indptr[j], indptr[j + 1]):
+            C[e] = work[indices[e]]
+            work[indices[e]] = 0.0
+
+
+@compiled(VOID(INT64, INT32, FLOAT, INT64, INT32, FLOAT, INT64, INT32, FLOAT_OUT))
+def sweep_quadratics(
+    row_ptr: Int64,
+    columns: Int32,
+    z: Float,
+    column_ptr: Int64,
+    rows: Int32,
+    M: Float,
+    indptr: Int64,
+    indices: Int32,
+    out: Float,
+) -> None:
+    """z_i'M z_i of every row, column by column of M, in the manner of `sweep_form`."""
+    out[:] = 0.0
+    progress = row_ptr[:-1].copy()
+    work = np.zeros(len(indptr) - 1)
+    for j in range(len(indptr) - 1):
+        for e in range(indptr[j], indptr[j + 1]):
+            work[indices[e]] = M[e]
+        for e in range(column_ptr[j], column_ptr[j + 1]):
+            i = rows[e]
+            at = progress[i]
+            total = 0.5 * z[at] * work[j]
+            for b in range(at + 1, row_ptr[i + 1]):
+                total += z[b] * work[columns[b]]
+            out[i] += 2.0 * z[at] * total
+            progress[i] = at + 1
+        for e in range(indptr[j], indptr[j + 1]):
+            work[indices[e]] = 0.0

@@ -22,7 +22,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from hlik.model import HierarchicalModel, RandomEffect
-from hlik.terms import FamilyTerm, RandomTerm, ResponseTerm
+from hlik.terms import FamilyTerm, FlatTerm, RandomTerm, ResponseTerm
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +58,17 @@ class HLikelihood:
         self.terms: list[ResponseTerm] = [
             response.term if response.term is not None else FamilyTerm(response) for response in model.responses
         ]
+        self.terms += model.extra_terms
         self.random_terms = [_random_term(effect) for effect in model.random_effects]
         self.pairs = _pair_rows(self.terms)
         self.X, self.Z = _with_pairs(model, self.pairs)
         self.n_rows = model.n_rows
 
-    def predictor(self, beta: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """``X @ beta + Z @ v + offset``, shape (N,)."""
+    def predictor(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """``X @ beta + Z @ v + T @ theta + offset``, shape (N,)."""
         eta = self.model.offset + self.model.X @ beta
+        if self.model.theta_design is not None:
+            eta = eta + self.model.theta_design @ theta
         return eta + self.model.Z @ v if v.size else eta
 
     def start_v(self) -> np.ndarray:
@@ -78,7 +81,7 @@ class HLikelihood:
     def at(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray, eta: np.ndarray | None = None) -> HPoint | None:
         """h and its derivatives; None where they are not finite or a value is out of range."""
         if eta is None:
-            eta = self.predictor(beta, v)
+            eta = self.predictor(beta, v, theta)
         score, weight = np.zeros(self.n_rows), np.zeros(self.Z.shape[0])
         h, start = 0.0, self.n_rows
         for term in self.terms:
@@ -138,8 +141,8 @@ class HLikelihood:
         return total
 
 
-def _random_term(effect: RandomEffect) -> RandomTerm:
-    return RandomTerm(effect)
+def _random_term(effect: RandomEffect) -> RandomTerm | FlatTerm:
+    return FlatTerm(effect.size) if effect.family is None else RandomTerm(effect)
 
 
 def _pair_rows(terms: Sequence[ResponseTerm]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -3,7 +3,7 @@
 A graph states, say, ``sigma = exp(Xd @ g)`` or ``lam = s2 * h2 / (1 - h2)``. Estimators see it as a `ThetaMap`:
 ``value(theta)``, shape (m,), and ``jacobian(theta)``, shape (m, r), with `theta` the unconstrained vector, shape (r,).
 ``m`` is 1 where all observations (or levels) share the value. Known links are closed form (`LinkMap`);
-other graphs are evaluated by PyTensor (`hlik.graph.compile.GraphMap`).
+other graphs are read from the graph (`hlik.graph.graph_map.GraphMap`).
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class Response:
     @property
     def size(self) -> int:
         """Number of observations n."""
-        return self.rows.stop - self.rows.start
+        return self.y.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +156,12 @@ class HierarchicalModel:
     ----------
     X, Z, offset
         Stacked over responses: ``eta = X @ beta + Z @ v + offset``; shapes (N, p), (N, q) CSR, (N,).
+    theta_design
+        Rows (N, r) of dispersion parameters that stand in a predictor as well; None where there are none.
+    extra_terms
+        Further terms of h (`hlik.terms.ResponseTerm`): densities of random effects without closed form, potentials.
+    obstacles, laplace_obstacles
+        Why the closed-form estimators, and those that need only derivatives, cannot serve the model.
     X_names
         A label per column of X, for messages.
     forms
@@ -175,6 +181,8 @@ class HierarchicalModel:
     coords: dict[str, np.ndarray]
     obstacles: tuple[str, ...] = ()
     laplace_obstacles: tuple[str, ...] = ()
+    theta_design: np.ndarray | None = None
+    extra_terms: tuple[Any, ...] = ()
     graph_maps: dict[str, Any] = field(default_factory=dict)
     constant_data: dict[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
 

@@ -146,10 +146,12 @@ class Profile:
             model.X @ y_beta if self.integrate_beta else 0.0
         )
         theta_part = s_theta + self.likelihood.theta_score(point, c_eta, y_v)
-        if self.integrate_beta:
+        if self.integrate_beta and model.theta_design is None:
             return theta_part
-        moved = self._weighted(point.weight, c_eta)
-        return np.concatenate([model.X.T @ (point.score + s_eta - moved), theta_part])
+        total = point.score + s_eta - self._weighted(point.weight, c_eta)  # how the value moves with the predictors
+        if model.theta_design is not None:
+            theta_part = theta_part + model.theta_design.T @ total
+        return theta_part if self.integrate_beta else np.concatenate([model.X.T @ total, theta_part])
 
     def _inverse_forms(self, bordered: Bordered) -> tuple[np.ndarray, np.ndarray]:
         """``t' H^-1 t`` of every row of the design, (M,), and diag of the v block of H^-1, (q,)."""

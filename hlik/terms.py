@@ -147,6 +147,33 @@ class RandomTerm:
         return _chain(by_log_lam, lam, self.dispersion.jacobian(theta))
 
 
+class FlatTerm:
+    """A random effect whose density is one of the model's extra terms: nothing here."""
+
+    mode = 0.0
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def value(self, v: np.ndarray, theta: np.ndarray) -> float:
+        """Zero."""
+        return 0.0
+
+    def local(self, v: np.ndarray, theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Zeros."""
+        return 0.0, np.zeros(v.size), np.zeros(v.size)
+
+    def curvature_slopes(
+        self, v: np.ndarray, theta: np.ndarray, kappa: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Zeros."""
+        return np.zeros(v.size), np.zeros(theta.size)
+
+    def theta_score(self, v: np.ndarray, theta: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """Zeros."""
+        return np.zeros(theta.size)
+
+
 def _chain(by_log: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
     """From derivatives by the logarithm of a map's values, one a row, to derivatives by theta."""
     log_slope = jacobian / values[:, None]

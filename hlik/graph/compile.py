@@ -17,6 +17,7 @@ import pytensor.tensor as pt
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
+from pytensor.graph.traversal import graph_inputs
 
 PYTHON_MODE = Mode(linker="py", optimizer="fast_compile")
 
@@ -44,6 +45,7 @@ def graph_map(
     names: Sequence[str],
     shapes: Sequence[tuple[int, ...]],
     fixed: Mapping[str, np.ndarray],
+    stand_ins: Mapping[Variable, Variable] | None = None,
 ) -> GraphMap:
     """The map from the unconstrained values of the variables `names`, flattened one after the other.
 
@@ -55,7 +57,13 @@ def graph_map(
         Free variables and the shapes of their value variables, in the order of the vector.
     fixed
         Natural-scale values of variables that are data here.
+    stand_ins
+        Plain variables in the expression, and the model's variables in whose place they stand.
     """
+    if stand_ins:
+        met = [variable for variable in graph_inputs([expression]) if variable in stand_ins]
+        natural = {v: _natural(model, stand_ins[v]) for v in met}
+        expression = clone_replace(expression, natural, rebuild_strict=False) if met else expression
     (graph,) = model.replace_rvs_by_values([expression])
     pieces = {model.rvs_to_values[model[name]]: _held(model, name, value) for name, value in fixed.items()}
     theta = pt.dvector("theta")
@@ -73,6 +81,16 @@ def graph_map(
     function = pytensor.function([theta], flat, **options)
     derivative = pytensor.function([theta], jacobian, **options)
     return GraphMap(function, derivative, int(np.size(function(np.zeros(start)))))
+
+
+def _natural(model: pm.Model, variable: Variable) -> Variable:
+    """A variable of the model as a graph of value variables."""
+    if variable not in model.rvs_to_values:
+        return model.replace_rvs_by_values([variable])[0]
+    transform, value = model.rvs_to_transforms.get(variable), model.rvs_to_values[variable]
+    if transform is None:
+        return value
+    return model.replace_rvs_by_values([transform.backward(value, *variable.owner.inputs)])[0]
 
 
 def _held(model: pm.Model, name: str, value: np.ndarray) -> Variable:

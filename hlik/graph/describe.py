@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pymc as pm
 from pytensor.graph.basic import Variable as GraphVariable
 
-from hlik.graph import algebra
+from hlik.graph import forms as fm
 from hlik.graph.walk import Walker
 from hlik.model import Variable
 
@@ -28,7 +28,7 @@ def describe(walker: Walker, rv: GraphVariable) -> Variable:
 
 
 def _form_shape(walker: Walker, rv: GraphVariable) -> tuple[int, ...]:
-    shape = algebra.shape_of(walker.form(rv))
+    shape = fm.shape_of(walker.form(rv))
     return () if shape is None else tuple(int(k) for k in shape)
 
 
@@ -67,3 +67,22 @@ def constant_data_of(model: pm.Model) -> dict[str, tuple[tuple[str, ...], np.nda
             value,
         )
     return data
+
+
+def distribution_name(rv: GraphVariable) -> str:
+    """The distribution's name for people: Normal, NegativeBinomial ..."""
+    op = rv.owner.op
+    label = str(getattr(op, "_print_name", (None,))[0] or type(op).__name__.removesuffix("RV"))
+    return {"_lkjcholeskycov": "LKJCholeskyCov", "MultivariateNormal": "MvNormal"}.get(label, label).strip("_")
+
+
+def distribution_parameters(rv: GraphVariable) -> list[GraphVariable]:
+    """The parameters of a random variable's distribution, without sizes and generators."""
+    op = rv.owner.op
+    return list(op.dist_params(rv.owner)) if hasattr(op, "dist_params") else list(rv.owner.inputs)
+
+
+def listed(names: Sequence[str]) -> str:
+    """``'a', 'b' and 'c'``."""
+    quoted = [repr(name) for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)

@@ -18,6 +18,7 @@ from pytensor.tensor.random.basic import (
     BernoulliRV,
     BetaRV,
     BinomialRV,
+    ExponentialRV,
     GammaRV,
     InvGammaRV,
     NormalRV,
@@ -31,13 +32,17 @@ from hlik.random_families import RandomFamily
 
 @dataclass(frozen=True)
 class ResponseParts:
-    """A response as an exponential dispersion model: expressions for its mean, dispersion and trials."""
+    """A response as an exponential dispersion model: expressions for its mean, dispersion and trials.
+
+    `shift` must be zero; `dispersion_name` says in PyMC's words what the dispersion is.
+    """
 
     family: ResponseFamily
     mean: Variable
     dispersion: Variable | None = None
     trials: Variable | None = None
     shift: Variable | None = None
+    dispersion_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def response_parts(op: Op, rv: Variable) -> ResponseParts | None:
 @response_parts.register(NormalRV)
 def _(op: Op, rv: Variable) -> ResponseParts:
     mean, deviation = op.dist_params(rv.owner)  # type: ignore[attr-defined]
-    return ResponseParts(families.Normal(), mean, dispersion=deviation**2)
+    return ResponseParts(families.Normal(), mean, dispersion=deviation**2, dispersion_name="sigma**2")
 
 
 @response_parts.register(BernoulliRV)
@@ -81,16 +86,24 @@ def _(op: Op, rv: Variable) -> ResponseParts:
     return ResponseParts(families.Poisson(), mean)
 
 
+@response_parts.register(ExponentialRV)
+def _(op: Op, rv: Variable) -> ResponseParts:
+    (mean,) = op.dist_params(rv.owner)  # type: ignore[attr-defined]
+    return ResponseParts(families.Gamma(), mean, dispersion=pt.ones(()))
+
+
 @response_parts.register(GammaRV)
 def _(op: Op, rv: Variable) -> ResponseParts:
     shape, scale = op.dist_params(rv.owner)  # type: ignore[attr-defined]
-    return ResponseParts(families.Gamma(), shape * scale, dispersion=1.0 / shape)
+    return ResponseParts(families.Gamma(), shape * scale, dispersion=1.0 / shape, dispersion_name="1/alpha")
 
 
 @response_parts.register(WaldRV)
 def _(op: Op, rv: Variable) -> ResponseParts:
     mean, precision, shift = op.dist_params(rv.owner)  # type: ignore[attr-defined]
-    return ResponseParts(families.InverseGaussian(), mean, dispersion=1.0 / precision, shift=shift)
+    return ResponseParts(
+        families.InverseGaussian(), mean, dispersion=1.0 / precision, shift=shift, dispersion_name="1/lam"
+    )
 
 
 @singledispatch
@@ -136,14 +149,6 @@ def _(op: Op, rv: Variable) -> RandomParts:
         must_vanish=alpha - 1.0 - beta,
         condition="a mean of 1 (alpha = 1 + beta)",
     )
-
-
-def distribution_name(rv: Variable) -> str:
-    """The distribution's name for people: "Normal", "Negative binomial" ..."""
-    label = str(
-        getattr(rv.owner.op, "_print_name", (None,))[0] or type(rv.owner.op).__name__.removesuffix("RV")
-    )
-    return label.removeprefix("_")
 
 
 def is_zero(value: object, tolerance: float = 1e-10) -> bool:

@@ -7,6 +7,8 @@ A node's *form* is one of
 * `Mapped`: an elementwise function of one affine form, ``value = f(J @ x + offset)``. ``exp`` is kept apart
   (`is_exp`), because it is closed under products: ``exp(a) * exp(b) = exp(a + b)``, which is what makes
   ``exp(eta) * u[idx]`` and ``exp(eta + log(u)[idx])`` the same form;
+* `Product`: data times functions of several affine forms, as ``alpha / mu`` in a Gamma's rate; its factors
+  cancel when the mean ``alpha / (alpha / mu)`` is made of it (see `hlik.graph.products`);
 * `Opaque`: anything else; only the names of the variables it depends on are known.
 
 `mapped` normalises: a function that is affine, constant or log-affine on a fixed set of test points (to 1e-11,
@@ -25,8 +27,12 @@ import scipy.sparse as sp
 from hlik.graph import rows as lin
 from hlik.graph.rows import Rows
 
-TEST_POINTS = np.array([-2.71, -1.93, -1.27, -0.61, -0.23, 0.17, 0.53, 1.09, 1.61, 2.37, 3.19])
+Function = Callable[[np.ndarray], np.ndarray]
+
+TEST_POINTS = np.array([-2.71, -1.93, -1.27, -0.61, -0.23, 0.17, 0.53, 1.09, 1.61, 2.37])
+FAR_POINTS = np.array([-8.0, 8.0])  # a clipped function differs there
 TOLERANCE = 1e-11  # relative; forward evaluation of a few elementary functions loses two or three digits
+FAR_TOLERANCE = 1e-6  # ... and more in the tails
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +57,7 @@ class Affine:
 class Mapped:
     """``value = function(affine)`` elementwise; `is_exp` marks the exponential."""
 
-    function: Callable[[np.ndarray], np.ndarray]
+    function: Function
     affine: Affine
     is_exp: bool = False
 
@@ -67,6 +73,28 @@ class Mapped:
 
 
 @dataclass(frozen=True, eq=False)
+class Product:
+    """``value = coefficient * prod_k f_k(a_k)`` elementwise; no a_k is a multiple of another, plus a number.
+
+    At most one factor is an exponential; an affine factor is a `Mapped` with the identity. `coefficient`
+    broadcasts to the shape; beside an exponential it holds signs only.
+    """
+
+    coefficient: np.ndarray
+    factors: tuple[Mapped, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the node."""
+        return np.broadcast_shapes(self.coefficient.shape, *(factor.shape for factor in self.factors))
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of the variables it depends on."""
+        return frozenset().union(*(factor.inputs for factor in self.factors))
+
+
+@dataclass(frozen=True, eq=False)
 class Opaque:
     """A node known only by what it depends on, and why reading stopped there."""
 
@@ -75,23 +103,32 @@ class Opaque:
     reason: str = field(default="")
 
 
-Form = np.ndarray | sp.sparray | Affine | Mapped | Opaque
+Form = np.ndarray | sp.sparray | Affine | Mapped | Product | Opaque
 
 
 def is_constant(form: Form) -> bool:
     """Whether the form is data."""
-    return not isinstance(form, Affine | Mapped | Opaque)
+    return not isinstance(form, Affine | Mapped | Product | Opaque)
 
 
 def inputs_of(form: Form) -> frozenset[str]:
     """Names of the variables a form depends on (empty for data)."""
-    return form.inputs if isinstance(form, Affine | Mapped | Opaque) else frozenset()
+    return form.inputs if isinstance(form, Affine | Mapped | Product | Opaque) else frozenset()
+
+
+def shape_of(form: Form) -> tuple[int, ...] | None:
+    """Shape of a form, None where it is opaque and unknown."""
+    return form.shape if isinstance(form, Affine | Mapped | Product | Opaque) else np.shape(form)
 
 
 def variable(name: str, shape: tuple[int, ...]) -> Affine:
     """The form of a value variable itself."""
-    size = int(np.prod(shape, dtype=int))
-    return Affine({name: lin.identity(size)}, np.zeros(shape))
+    return Affine({name: lin.identity(int(np.prod(shape, dtype=int)))}, np.zeros(shape))
+
+
+def identity_function(values: np.ndarray) -> np.ndarray:
+    """Values as they are: the function of an affine factor."""
+    return values
 
 
 def exponential(affine: Affine) -> Mapped:
@@ -99,39 +136,49 @@ def exponential(affine: Affine) -> Mapped:
     return Mapped(np.exp, affine, is_exp=True)
 
 
-def mapped(function: Callable[[np.ndarray], np.ndarray], affine: Affine) -> Form:
-    """``function(affine)`` in its simplest form: constant, affine, exponential, or as it is."""
+def mapped(function: Function, affine: Affine, magnitude: float = 0.0) -> Form:
+    """``function(affine)`` in its simplest form: constant, affine, plus or minus an exponential, or as it is.
+
+    `magnitude` is the size of the terms whose sum the function is: rounding of that size counts as zero.
+    """
     with np.errstate(all="ignore"):
-        values = np.asarray(function(TEST_POINTS), dtype=float)
-    finite = np.isfinite(values)
-    if finite.sum() >= 4:
-        line = _line(TEST_POINTS[finite], values[finite])
+        values, far = (np.asarray(function(points), dtype=float) for points in (TEST_POINTS, FAR_POINTS))
+        line = _line(values, far, magnitude)
         if line is not None:
             slope, intercept = line
             return np.full(affine.shape, intercept) if slope == 0 else scaled(affine, slope, intercept)
-        if np.all(values[finite] > 0):
-            line = _line(TEST_POINTS[finite], np.log(values[finite]))
-            if line is not None:
-                return exponential(scaled(affine, *line))
+        for sign in (1.0, -1.0):
+            if np.all(sign * values[np.isfinite(values)] > 0):
+                line = _line(np.log(sign * values), np.log(sign * far))
+                if line is not None:
+                    power = exponential(scaled(affine, *line))
+                    return power if sign > 0 else Product(np.array(-1.0), (power,))
     return Mapped(function, affine)
 
 
-def _line(points: np.ndarray, values: np.ndarray) -> tuple[float, float] | None:
-    """Slope and intercept where `values` lie on a line, else None; slopes within 1e-11 of an integer are it."""
+def _line(values: np.ndarray, far: np.ndarray, magnitude: float = 0.0) -> tuple[float, float] | None:
+    """Slope and intercept where the values at the test points lie on a line, else None."""
+    finite = np.isfinite(values)
+    if finite.sum() < 4:
+        return None
+    points, values = TEST_POINTS[finite], values[finite]
     slope = (values[-1] - values[0]) / (points[-1] - points[0])
     intercept = values[0] - slope * points[0]
-    magnitude = max(np.max(np.abs(values)), 1e-300)
+    magnitude = max(float(np.max(np.abs(values))), magnitude, 1e-300)
     if np.max(np.abs(slope * points + intercept - values)) > TOLERANCE * magnitude:
         return None
-    if abs(slope) < TOLERANCE * magnitude:
+    error = np.abs(slope * FAR_POINTS + intercept - far)[np.isfinite(far)]
+    if np.any(error > FAR_TOLERANCE * (magnitude + abs(8 * slope))):
+        return None
+    if abs(slope) < 1e-13 * magnitude:
         slope, intercept = 0.0, float(np.mean(values))
-    return _rounded(slope), _rounded(intercept)
+    return rounded(slope), 0.0 if abs(intercept) < 1e-14 * magnitude else rounded(intercept)
 
 
-def _rounded(number: float) -> float:
+def rounded(number: float) -> float:
     """`number`, or the multiple of 1/2 within 1e-11 of it: keeps exact structure (a - a = 0) through rounding."""
     nearest = round(2 * number) / 2
-    return nearest if abs(number - nearest) < TOLERANCE * max(1.0, abs(number)) else float(number)
+    return nearest if abs(number - nearest) < TOLERANCE * abs(number) else float(number)
 
 
 def scaled(affine: Affine, slope: float | np.ndarray, intercept: float | np.ndarray = 0.0) -> Affine:
@@ -170,6 +217,22 @@ def gathered(affine: Affine, index: np.ndarray) -> Affine:
     return Affine(maps, affine.offset.ravel()[flat].reshape(index.shape))
 
 
+def rearranged(form: Form, index: np.ndarray) -> Form:
+    """The elements `index` (any shape, flat positions in C order) of any form but an opaque one."""
+    if isinstance(form, Affine):
+        return gathered(form, index)
+    if isinstance(form, Mapped):
+        return Mapped(form.function, gathered(form.affine, index), form.is_exp)
+    if isinstance(form, Product):
+        coefficient = form.coefficient
+        if coefficient.ndim:
+            coefficient = np.broadcast_to(coefficient, form.shape).ravel()[index]
+        moved = [gathered(broadcast(factor.affine, form.shape), index) for factor in form.factors]
+        pairs = zip(form.factors, moved, strict=True)
+        return Product(coefficient, tuple(Mapped(f.function, affine, f.is_exp) for f, affine in pairs))
+    return np.asarray(form).ravel()[index]
+
+
 def total(left: Affine, right: Affine, sign: float = 1.0) -> Form:
     """``left + sign * right``; maps that cancel are dropped, and what has none left is data."""
     shape = np.broadcast_shapes(left.shape, right.shape)
@@ -191,13 +254,13 @@ def total(left: Affine, right: Affine, sign: float = 1.0) -> Form:
 
 
 def same_affine(left: Affine, right: Affine) -> bool:
-    """Whether two affine forms are equal in every entry."""
+    """Whether two affine forms are equal in every entry, but for the last few bits."""
     if left is right:
         return True
     return (
         left.shape == right.shape
         and left.rows.keys() == right.rows.keys()
-        and np.array_equal(left.offset, right.offset)
+        and lin.close(left.offset, right.offset)
         and all(lin.same(rows, right.rows[name]) for name, rows in left.rows.items())
     )
 

@@ -26,7 +26,7 @@ from pytensor.tensor.basic import Alloc, Join, MakeVector, ScalarFromTensor, Ten
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
-from pytensor.tensor.shape import Reshape, SpecifyShape
+from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedIncSubtensor1,
@@ -110,6 +110,11 @@ def lift(
     return lifter.found
 
 
+def lifted_shape(walker: Walker, variable: Variable) -> tuple[int, ...]:
+    """Shape of a node, also of one whose form is opaque."""
+    return _Lifter(walker, lambda name: False).shape(variable)
+
+
 class _Lifter:
     def __init__(self, walker: Walker, is_effect: Callable[[str], bool]):
         self.walker, self.is_effect = walker, is_effect
@@ -176,9 +181,15 @@ class _Lifter:
 
     def _data(self, variable: Variable) -> Form:
         form = self.walker.form(variable)
-        if not fm.is_constant(form):
+        if fm.is_constant(form):
+            return form
+        node = variable.owner
+        if node is not None and isinstance(node.op, Shape | Shape_i):
+            shape = self.shape(node.inputs[0])
+            return np.array(shape[node.op.i] if isinstance(node.op, Shape_i) else shape, dtype=np.int64)
+        if node is None or variable in self.walker.free or not node.inputs:
             raise CannotLift(f"an index or shape that depends on {sorted(fm.inputs_of(form))}")
-        return form
+        return rules.numeric(node, [self._data(source) for source in node.inputs])
 
     def _emit(self, instruction: Instruction) -> int:
         self.found.tape.append(instruction)
@@ -202,16 +213,18 @@ class _Lifter:
         if not self._moves(form, index):
             self.found.taus.append((variable, index[:1] if np.all(index == index[0]) else index))
             return self._emit(Instruction("tau", number=len(self.found.taus) - 1))
+        if variable in self.walker.aliases:
+            return self.visit(self.walker.aliases[variable], index)
         if variable.owner is None or variable in self.walker.free:
             return self._through_transform(variable, form, index)
         return self._operation(variable, index)
 
     def _moves(self, form: Form, index: np.ndarray) -> bool:
-        """Whether a form involves a random effect, or is a linear predictor that differs between observations."""
+        """Whether a form involves a random effect, or is a linear predictor with a row for every observation."""
         if any(self.is_effect(name) for name in fm.inputs_of(form)):
             return True
         affine = form.affine if isinstance(form, Mapped) else form
-        return isinstance(affine, Affine) and _varies(fm.gathered(affine, index))
+        return isinstance(affine, Affine) and affine.offset.size >= self.n and _varies(fm.gathered(affine, index))
 
     def _predictor(self, affine: Affine) -> int:
         """A predictor, or what it is of one already met: ``k * predictor + data``."""
@@ -240,8 +253,6 @@ class _Lifter:
         node = variable.owner
         if variable in self.walker.centring:
             return self.visit(self.walker.centring[variable], index)
-        if (original := self.walker.original(variable)) is not None:
-            return self.visit(original, index)
         if isinstance(node.op, TRANSPARENT):
             return self.visit(node.inputs[0], index)
         if isinstance(node.op, Elemwise):
@@ -280,7 +291,8 @@ class _Lifter:
             size = int(np.prod(self.shape(part), dtype=int))
             inside = (place >= start) & (place < start + size)
             if inside.any():
-                own = self.visit(part, np.where(inside, place - start, 0))
+                aligned = np.arange(index.size) * (size // index.size) if size % index.size == 0 else 0
+                own = self.visit(part, np.where(inside, place - start, aligned))  # elsewhere: the same observation
                 if result is None:
                     result = own
                 else:

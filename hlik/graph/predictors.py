@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pytensor.graph.basic import Variable
 
 from hlik.graph import forms as fm
-from hlik.graph.families import ResponseParts, distribution_name, response_parts
-from hlik.graph.forms import Affine, Form, Mapped
+from hlik.graph.algebra import as_function
+from hlik.graph.describe import distribution_name, distribution_parameters, listed
+from hlik.graph.families import ResponseParts, response_parts
+from hlik.graph.find_link import linked
+from hlik.graph.forms import Affine, Form, Mapped, Opaque, Product
 from hlik.graph.walk import Walker
-from hlik.links import LINKS, Link, identify_inverse
+from hlik.links import Link
+
+ADVICE = {
+    "NegativeBinomial": "a Poisson whose mean is multiplied by a Gamma effect per observation is the same model",
+    "BetaBinomial": "a Binomial with an effect per observation is close to it",
+    "LogNormal": "a Normal for the logarithm of the data is the same model",
+    "Mixture": "for too many zeros, model zeros and counts as two responses",
+}
+KNOWN = "Normal, Bernoulli, Binomial, Poisson, Exponential, Gamma and Wald"
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """What was read of one response: its parts, its linear predictor and link, or why they could not be told."""
+    """What was read of one response: its parts, linear predictor and link, or why they could not be told.
+
+    `other_inputs` are the free variables that the response depends on in another way than through `affine`.
+    """
 
     parts: ResponseParts | None
     affine: Affine | None
@@ -25,53 +40,90 @@ class Predictor:
     obstacle: str | None = None
 
 
-def read_predictor(walker: Walker, rv: Variable) -> Predictor:
-    """Find link and linear predictor of an observed variable."""
+def read_predictor(walker: Walker, rv: Variable, random: Sequence[str]) -> Predictor:
+    """Find link and linear predictor of an observed variable; `random` names the random effects."""
     parts = response_parts(rv.owner.op, rv)
     if parts is None:
-        inputs = frozenset().union(*(fm.inputs_of(walker.form(source)) for source in _parameters(rv)))
-        name = distribution_name(rv)
-        return Predictor(
-            None, None, None, inputs, f"response {rv.name!r} is {name}, which has no closed form in hlik"
-        )
+        return _of_unknown(walker, rv, random)
     others = [part for part in (parts.dispersion, parts.trials, parts.shift) if part is not None]
     other_inputs = frozenset().union(*(fm.inputs_of(walker.form(part)) for part in others))
     mean = walker.form(parts.mean)
-    found = linear_predictor(mean)
-    if found is None:
-        reason = getattr(mean, "reason", "") or "a function hlik knows no link for"
-        inputs = sorted(fm.inputs_of(mean))
-        return Predictor(
-            parts,
-            None,
-            None,
-            other_inputs | fm.inputs_of(mean),
-            f"the mean of {rv.name!r} is no link of a linear predictor of {inputs}: it holds {reason}. "
-            f"Every effect must enter linearly on the scale of its PyMC value variable "
-            f"(transform= chooses that scale)",
-        )
-    affine, link = found
-    return Predictor(parts, fm.broadcast(affine, walker.shape(rv)), link, other_inputs)
+    found = linked(mean)
+    if found is not None:
+        return Predictor(parts, fm.broadcast(found[0], walker.shape(rv)), found[1], other_inputs)
+    obstacle = f"the mean of {rv.name!r} is no function of a linear predictor: {why_not_linear(walker, mean)}"
+    return Predictor(parts, None, None, other_inputs | fm.inputs_of(mean), obstacle)
 
 
-def _parameters(rv: Variable) -> list[Variable]:
-    op = rv.owner.op
-    return list(op.dist_params(rv.owner)) if hasattr(op, "dist_params") else list(rv.owner.inputs)
+def why_not_linear(walker: Walker, form: Form) -> str:
+    """What stands in the way, naming the variables and the way out."""
+    inputs = sorted(fm.inputs_of(form))
+    if as_function(form) is not None:
+        return "hlik does not know this function as an inverse link (is the mean clipped, or shifted?)"
+    names = {walker.free[rv]: rv for rv in walker.free}
+    curved = [name for name in inputs if not isinstance(walker.form(names[name]), Affine)]
+    if curved:
+        return "; ".join(_entry(walker, names[name]) for name in curved)
+    if isinstance(form, Product):
+        return f"it is a product of {listed(inputs)}, and EQL needs a sum"
+    reason = form.reason if isinstance(form, Opaque) else ""
+    return f"it holds {reason or 'a nonlinear function'} of {listed(inputs)}"
 
 
-def linear_predictor(mean: Form) -> tuple[Affine, Link] | None:
-    """The affine form a with ``mean = g^-1(a)`` and the link g, or None."""
-    if fm.is_constant(mean):
-        return Affine({}, np.asarray(mean, float)), LINKS["identity"]
-    if isinstance(mean, Affine):
-        return mean, LINKS["identity"]
-    if not isinstance(mean, Mapped):
-        return None
-    if mean.is_exp:
-        return mean.affine, LINKS["log"]
-    function = mean.function
-    link = identify_inverse(function)
-    if link is not None:
-        return mean.affine, link
-    link = identify_inverse(lambda t: function(-t))
-    return None if link is None else (fm.scaled(mean.affine, -1.0), link)
+def _entry(walker: Walker, rv: Variable) -> str:
+    """How a variable whose value variable has another scale must enter."""
+    transform = walker.model.rvs_to_transforms.get(rv)
+    name, scale = rv.name, getattr(transform, "name", "")
+    wanted = {"log": f"pt.log({name})", "logodds": f"pm.math.logit({name})", "reciprocal": f"1 / {name}"}.get(scale)
+    value = walker.model.rvs_to_values[rv].name
+    if wanted is None:
+        return f"{name!r} is constrained ({value!r}) and cannot enter linearly; give it an unbounded prior"
+    return (
+        f"{name!r} would have to enter as {wanted}, the scale of its value variable {value!r}, added to the other "
+        f"terms; or, if it is a coefficient, give it an unbounded prior (pm.Normal, pm.Flat)"
+    )
+
+
+# ---------------------------------------------------------------- responses without closed form
+
+
+def _of_unknown(walker: Walker, rv: Variable, random: Sequence[str]) -> Predictor:
+    """The linear predictor of a response of any distribution: the last affine node on the way to it.
+
+    Of several (a mean and a scale, say) the one with random effects is taken, or the first as long as the response.
+    """
+    name = distribution_name(rv)
+    advice = f" ({ADVICE[name]})" if name in ADVICE else ""
+    obstacle = f"response {rv.name!r} is {name}: EQL knows {KNOWN}{advice}"
+    found, opaque = last_affine(walker, distribution_parameters(rv))
+    shape = walker.shape(rv)
+    size = int(np.prod(shape, dtype=int))
+    long = [part for part in found if part.affine.offset.size == size > 1]
+    chosen = next((part for part in long if part.inputs & set(random)), long[0] if long else None)
+    if chosen is None:
+        return Predictor(None, None, None, opaque.union(*(part.inputs for part in found)), obstacle)
+    others = opaque.union(*(part.inputs for part in found if not fm.same_affine(part.affine, chosen.affine)))
+    affine, link = linked(chosen) or (chosen.affine, None)
+    return Predictor(None, fm.broadcast(affine, shape), link, others, obstacle)
+
+
+def last_affine(walker: Walker, roots: Sequence[Variable]) -> tuple[list[Mapped], frozenset[str]]:
+    """The functions of affine forms nearest to `roots`, and the variables that reach them in another way."""
+    found: list[Mapped] = []
+    opaque: set[str] = set()
+    waiting, seen = list(reversed(roots)), set()
+    while waiting:
+        variable = waiting.pop()
+        if variable in seen:
+            continue
+        seen.add(variable)
+        form = walker.form(variable)
+        if isinstance(form, Affine):
+            found.append(Mapped(fm.identity_function, form))
+        elif isinstance(form, Mapped | Product):
+            found += [form] if isinstance(form, Mapped) else form.factors
+        elif isinstance(form, Opaque) and (variable in walker.free or variable.owner is None):
+            opaque |= form.inputs
+        elif isinstance(form, Opaque):
+            waiting += reversed(walker.centred_sources(variable))
+    return found, frozenset(opaque)

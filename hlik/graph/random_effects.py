@@ -3,91 +3,127 @@
 from __future__ import annotations
 
 import numpy as np
-import pytensor.tensor as pt
 from pytensor.graph.basic import Variable as GraphVariable
 
 from hlik import random_families
 from hlik.errors import ModelError
 from hlik.graph import forms as fm
-from hlik.graph.describe import describe
-from hlik.graph.families import RandomParts, distribution_name, is_zero, random_parts
-from hlik.graph.forms import Affine, Mapped
+from hlik.graph.algebra import as_function
+from hlik.graph.describe import describe, distribution_name, listed
+from hlik.graph.families import RandomParts, is_zero, random_parts
+from hlik.graph.graph_map import graph_map
+from hlik.graph.roles import Roles
 from hlik.graph.theta import ThetaLayout
 from hlik.graph.walk import Walker
 from hlik.model import RandomEffect
 
+KNOWN = "Normal, Gamma, Beta and InverseGamma"
+WANTED = {
+    "identity": "default_transform=None",
+    "log": "PyMC's default transform (log)",
+    "logit": "PyMC's default transform (log-odds)",
+    "inverse": "default_transform=None, transform=hlik.reciprocal",
+}
+
 
 def read_random_effect(
-    walker: Walker, rv: GraphVariable, index: slice, layout: ThetaLayout, scale: GraphVariable | None
+    walker: Walker, rv: GraphVariable, index: slice, layout: ThetaLayout, roles: Roles
 ) -> RandomEffect:
-    """One term; `scale` is given for a non-centred effect."""
-    variable = describe(walker, rv)
+    """One term of random effects, whose elements of v are ``v[index]``."""
     if index.stop - index.start < 2:
         raise ModelError(
             f"Random effect {rv.name!r} has a single level: its variance cannot be estimated. Make it a parameter "
-            f"with a constant prior, or pass random=[...] without it."
+            f"(a prior without free variables), or leave it out of random=[...]."
         )
-    if scale is not None:
-        dispersion = layout.map_of(walker, scale**2)
-        scale_map = layout.map_of(walker, scale + pt.zeros(()))
-        return RandomEffect(
-            variable, index, random_families.Normal(), dispersion, "Normal (non-centred)", scale_map=scale_map
-        )
-    name = distribution_name(rv)
-    parts = random_parts(rv.owner.op, rv)
-    if parts is None:
-        reason = f"random effect {rv.name!r} is {name}, which has no closed form in hlik"
-        return RandomEffect(variable, index, None, None, name, obstacle=reason)
-    obstacle = _scale_obstacle(walker, rv, parts) or _location_obstacle(walker, rv, parts)
-    dispersion = layout.map_of(walker, parts.dispersion)
-    if dispersion is None and obstacle is None:
+    if rv.name in roles.scale_of:
+        return _non_centred(walker, rv, index, layout, roles.scale_of[rv.name])
+    variable, name, parts = describe(walker, rv), distribution_name(rv), random_parts(rv.owner.op, rv)
+    obstacle = closed_form_obstacle(walker, rv) or _loading_obstacle(rv, roles)
+    dispersion = None if parts is None else layout.map_of(walker, parts.dispersion, variable.shape)
+    if parts is not None and dispersion is None and obstacle is None:
         others = sorted(fm.inputs_of(walker.form(parts.dispersion)) - set(layout.names))
         obstacle = (
-            f"the dispersion of random effect {rv.name!r} depends on {others}, which are effects themselves"
+            f"the variance of random effect {rv.name!r} depends on {listed(others)}: EQL needs it to be a "
+            f"function of dispersion parameters only"
         )
+    family = None if parts is None or obstacle else parts.family
+    location = walker.locations.get(rv.name)
+    return RandomEffect(variable, index, family, dispersion, name, location=location, obstacle=obstacle)
+
+
+def closed_form_obstacle(walker: Walker, rv: GraphVariable) -> str | None:
+    """Why the density of a random effect on the scale of v has no closed form here; None where it has one."""
+    parts = random_parts(rv.owner.op, rv)
+    if parts is None:
+        return f"random effect {rv.name!r} is {distribution_name(rv)}: EQL knows {KNOWN}"
+    return _scale_obstacle(walker, rv, parts) or _location_obstacle(walker, rv, parts)
+
+
+def _non_centred(
+    walker: Walker, rv: GraphVariable, index: slice, layout: ThetaLayout, scale: GraphVariable
+) -> RandomEffect:
+    variable = describe(walker, rv)
+    deviation = scale * rv.owner.op.dist_params(rv.owner)[1]
+    dispersion = layout.map_of(walker, deviation**2, variable.shape)
+    scale_map = layout.map_of(walker, scale, variable.shape)
+    obstacle = None
+    if dispersion is None:
+        others = sorted(fm.inputs_of(walker.form(scale)) - set(layout.names))
+        obstacle = f"the scale of random effect {rv.name!r} depends on {listed(others)}, which are no dispersions"
     return RandomEffect(
         variable,
         index,
-        None if obstacle else parts.family,
+        random_families.Normal(),
         dispersion,
-        name,
-        location=walker.locations.get(rv.name),
+        "Normal (non-centred)",
+        scale_map=scale_map,
         obstacle=obstacle,
+    )
+
+
+def _loading_obstacle(rv: GraphVariable, roles: Roles) -> str | None:
+    multipliers = roles.multipliers_of.get(rv.name)
+    if multipliers is None:
+        return None
+    return (
+        f"random effect {rv.name!r} is multiplied by {listed(multipliers)}, not by one positive scale for each of its "
+        f"elements (correlated effects, loadings): EQL takes independent effects"
     )
 
 
 def _scale_obstacle(walker: Walker, rv: GraphVariable, parts: RandomParts) -> str | None:
     """Whether the value variable is on the family's weak canonical scale."""
     family = parts.family
-    form = walker.form(rv)
+    found = as_function(walker.form(rv))
     points = np.abs(fm.TEST_POINTS) if family.scale == "inverse" else fm.TEST_POINTS
-    if isinstance(form, Affine):
-        values = points if rv.name in form.inputs else None
-    else:
-        values = form.function(points) if isinstance(form, Mapped) else None
-    if values is not None and np.allclose(values, family.u(points), rtol=1e-10):
+    if found is not None and np.allclose(found[1](points), family.u(points), rtol=1e-10):
         return None
-    wanted = {
-        "identity": "default_transform=None",
-        "log": "PyMC's default log transform",
-        "logit": "PyMC's default log-odds transform",
-        "inverse": "default_transform=None, transform=hlik.reciprocal",
-    }[family.scale]
     return (
-        f"random effect {rv.name!r} ({distribution_name(rv)}) is on the scale of {walker.model.rvs_to_values[rv].name!r}; "
-        f"EQL needs its weak canonical scale, {family.scale}: give it {wanted}"
+        f"random effect {rv.name!r} ({distribution_name(rv)}) has the value variable "
+        f"{walker.model.rvs_to_values[rv].name!r}; EQL needs it on the scale {family.scale}: give it "
+        f"{WANTED[family.scale]}"
     )
 
 
 def _location_obstacle(walker: Walker, rv: GraphVariable, parts: RandomParts) -> str | None:
-    if parts.must_vanish is not None:
-        form = walker.form(parts.must_vanish)
-        if not (fm.is_constant(form) and is_zero(form)):
-            return (
-                f"random effect {rv.name!r} needs {parts.condition} for EQL; move its mean into the predictor"
-            )
+    if parts.must_vanish is not None and not _vanishes(walker, parts.must_vanish):
+        return f"random effect {rv.name!r} needs {parts.condition} for EQL: move its mean into the predictor"
     if parts.location is not None and rv.name not in walker.locations:
         form = walker.form(parts.location)
         if not (fm.is_constant(form) and is_zero(form)):
             return f"the mean of random effect {rv.name!r} is not linear in the other variables"
     return None
+
+
+def _vanishes(walker: Walker, expression: GraphVariable) -> bool:
+    """Whether an expression is zero: by its form, or where no form tells at nine points."""
+    form = walker.form(expression)
+    if fm.is_constant(form):
+        return is_zero(form)
+    names = sorted(fm.inputs_of(form))
+    shapes = [walker.value_shape(walker.model[name]) for name in names]
+    found = graph_map(walker.model, expression, names, shapes, walker.fixed)
+    points = np.random.default_rng(0).normal(size=(9, sum(int(np.prod(s, dtype=int)) for s in shapes)))
+    values = np.array([found.value(point) for point in points])
+    values = values[np.all(np.isfinite(values), axis=1)]
+    return values.size > 0 and is_zero(values, 1e-8)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from pytensor.graph.basic import Variable as GraphVariable
 
 from hlik.errors import ModelError
+from hlik.families import ResponseFamily
 from hlik.graph import forms as fm
-from hlik.graph.describe import describe
-from hlik.graph.families import distribution_name, is_zero
+from hlik.graph.describe import describe, distribution_name, listed
+from hlik.graph.families import is_zero
 from hlik.graph.predictors import Predictor
 from hlik.graph.theta import ThetaLayout
 from hlik.graph.walk import Walker
@@ -25,32 +28,37 @@ def read_response(
     weights: np.ndarray | None,
 ) -> Response:
     """The response `rv`, whose rows of the stacked predictor begin at `start`."""
-    variable = describe(walker, rv)
+    variable, name = describe(walker, rv), str(rv.name)
     y = np.asarray(walker.value(rv), dtype=float).ravel()
     if y.size == 0:
-        raise ModelError(f"Response {rv.name!r} has no observations.")
-    weight = _prior_weights(rv.name, weights, variable.shape)
-    rows = slice(start, start + y.size)
-    common = {"variable": variable, "rows": rows, "distribution": distribution_name(rv)}
-    if predictor.parts is None:
-        return Response(**common, y=y, weight=weight, obstacle=predictor.obstacle)
-    family = predictor.parts.family
+        raise ModelError(f"Response {name!r} has no observations.")
+    weight = _prior_weights(name, weights, variable.shape)
+    response = Response(
+        variable,
+        slice(start, start + y.size),
+        distribution_name(rv),
+        y,
+        weight,
+        link=predictor.link,
+        obstacle=predictor.obstacle,
+    )
+    parts = predictor.parts
+    if parts is None:
+        _check_finite(name, y)
+        return response
     trials = None
-    if predictor.parts.trials is not None:
-        trials = np.broadcast_to(np.asarray(walker.value(predictor.parts.trials), float).ravel(), y.shape)
-        y, weight = _proportions(rv.name, y, trials, weight)
-    try:
-        family.check_response(rv.name, y, weight)
-    except ValueError as error:
-        raise ModelError(str(error)) from None
-    _check_constant(rv.name, family, y)
-    dispersion, obstacle = _dispersion(walker, rv.name, predictor, layout)
-    return Response(
-        **common,
+    if parts.trials is not None:
+        _check_finite(name, y)
+        trials = np.broadcast_to(np.asarray(walker.value(parts.trials), float), variable.shape).ravel()
+        y, weight = _proportions(name, y, trials, weight)
+    parts.family.check_response(name, y, weight)
+    _check_constant(name, parts.family, y)
+    dispersion, obstacle = _dispersion(walker, name, predictor, layout, variable.shape)
+    return replace(
+        response,
         y=y,
         weight=weight,
-        family=family,
-        link=predictor.link,
+        family=parts.family,
         dispersion=dispersion,
         trials=trials,
         obstacle=predictor.obstacle or obstacle,
@@ -63,56 +71,71 @@ def _prior_weights(name: str, weights: np.ndarray | None, shape: tuple[int, ...]
     weight = np.asarray(weights, dtype=float)
     if weight.shape != shape:
         raise ModelError(f"weights[{name!r}] has shape {weight.shape}; the response has shape {shape}.")
-    if not np.all(np.isfinite(weight)) or np.any(weight <= 0):
-        worst = int(np.flatnonzero(~(weight.ravel() > 0))[0]) if np.any(~(weight > 0)) else 0
+    bad = ~(np.isfinite(weight) & (weight > 0)).ravel()
+    if np.any(bad):
+        row = int(np.argmax(bad))
         raise ModelError(
-            f"weights[{name!r}] must be positive and finite; row {worst} is {weight.ravel()[worst]}. "
-            f"Leave rows out of the data instead of giving them no weight."
+            f"weights[{name!r}] must be positive and finite; row {row} is {weight.ravel()[row]:g}. Leave rows out "
+            f"of the data instead of giving them no weight."
         )
     return weight.ravel()
+
+
+def _check_finite(name: str, y: np.ndarray) -> None:
+    bad = ~np.isfinite(y)
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        raise ModelError(
+            f"Response {name!r}: row {row} is {y[row]:g} ({int(bad.sum())} of {y.size} values are missing or infinite). "
+            f"Leave these rows out, or give PyMC a masked array: hlik then leaves them out."
+        )
 
 
 def _proportions(
     name: str, counts: np.ndarray, trials: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    if np.any(~(trials > 0)):
-        row = int(np.flatnonzero(~(trials > 0))[0])
+    bad = ~((trials > 0) & np.isfinite(trials))
+    if np.any(bad):
+        row = int(np.argmax(bad))
         raise ModelError(
-            f"Response {name!r}: row {row} has n = {trials[row]:g} trials; n must be at least 1."
+            f"Response {name!r}: row {row} has n = {trials[row]:g} trials; n must be at least 1. Leave the row out."
         )
     bad = ~((counts >= 0) & (counts <= trials) & (counts == np.round(counts)))
     if np.any(bad):
-        row = int(np.flatnonzero(bad)[0])
+        row = int(np.argmax(bad))
         raise ModelError(
-            f"Response {name!r}: row {row} is {counts[row]:g}; a count between 0 and n = {trials[row]:g} was expected."
+            f"Response {name!r}: row {row} is {counts[row]:g}; a whole number between 0 and n = {trials[row]:g} was "
+            f"expected."
         )
     return counts / trials, trials * weight
 
 
-def _check_constant(name: str, family: object, y: np.ndarray) -> None:
-    if family.has_dispersion and y.size > 1 and np.all(y == y[0]):  # type: ignore[attr-defined]
-        raise ModelError(f"Response {name!r} is constant ({y[0]:g}): its dispersion cannot be estimated.")
+def _check_constant(name: str, family: ResponseFamily, y: np.ndarray) -> None:
+    if family.has_dispersion and y.size > 1 and np.all(y == y[0]):
+        raise ModelError(
+            f"Response {name!r} is constant (all {y.size} values are {y[0]:g}): there is no variation to explain."
+        )
 
 
 def _dispersion(
-    walker: Walker, name: str, predictor: Predictor, layout: ThetaLayout
+    walker: Walker, name: str, predictor: Predictor, layout: ThetaLayout, shape: tuple[int, ...]
 ) -> tuple[ThetaMap | None, str | None]:
+    """phi as a function of theta, or why it is none."""
     parts = predictor.parts
     assert parts is not None
     if parts.shift is not None and not _is_zero_form(walker.form(parts.shift)):
-        return (
-            None,
-            f"response {name!r} has a shift parameter (alpha), which the exponential family does not have",
-        )
+        return None, f"response {name!r} has a shift (alpha), which the exponential family does not have"
     if parts.dispersion is None:
         return None, None
-    found = layout.map_of(walker, parts.dispersion)
+    found = layout.map_of(walker, parts.dispersion, shape)
     if found is not None:
         return found, None
-    others = sorted(fm.inputs_of(walker.form(parts.dispersion)) - set(layout.names))
+    inputs = fm.inputs_of(walker.form(parts.dispersion))
+    own_mean = frozenset() if predictor.affine is None else predictor.affine.inputs
+    others = sorted((inputs & own_mean) | (inputs - set(layout.names)))
     return None, (
-        f"the dispersion of {name!r} depends on {others}, which enter its mean: write it so that the dispersion "
-        f"(sigma**2 of a Normal, 1/alpha of a Gamma, 1/lam of a Wald) is a function of other parameters"
+        f"the dispersion of {name!r} ({parts.dispersion_name}) depends on {listed(others)}, which its mean is made of, "
+        f"or which are random effects: EQL needs it to be a function of other parameters only"
     )
 
 

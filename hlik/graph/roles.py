@@ -3,230 +3,151 @@
 Rules, in this order (``random=`` overrides the first two):
 
 1. a free variable whose distribution depends on another free variable is a random effect;
-2. a standard-normal one that reaches the responses only multiplied by a positive function of parameters is a
-   non-centred random effect, read as its centred self ``v = scale * z``;
+2. a normal one with mean zero and known deviation that reaches the responses only multiplied by parameters is a
+   non-centred random effect, read as its centred self ``v = scale * z`` (see `hlik.graph.centring`);
 3. the rest are parameters.
 
-Variables that no response depends on are not part of the likelihood.
+Variables that no response depends on are not part of the likelihood. A variance with a hyperprior meets rule 1
+without being an effect: what looks like that is an error that asks for ``random=``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pymc as pm
-from pytensor.compile.ops import ViewOp
-from pytensor.graph.basic import Apply, Variable
-from pytensor.tensor.elemwise import DimShuffle, Elemwise
-from pytensor.tensor.math import Dot, Sum
-from pytensor.tensor.random.basic import NormalRV
-from pytensor.tensor.subtensor import AdvancedSubtensor, AdvancedSubtensor1, Subtensor
-from pytensor.tensor.blockwise import Blockwise
-from pytensor.scalar import basic as ps
+from pytensor.graph.basic import Variable
 
 from hlik.errors import ModelError
-from hlik.graph import forms as fm
-from hlik.graph.forms import Mapped, Opaque
+from hlik.graph.ancestry import clients_of, direct_ancestors, free_ancestors, free_parents, targets_of
+from hlik.graph.centring import non_centred
+from hlik.graph.describe import listed
+from hlik.graph.families import random_parts
 from hlik.graph.walk import Walker
 
 
 @dataclass
 class Roles:
-    """Names by role, in the order of the model; `scale_of` gives the scale of each non-centred effect."""
+    """Names by role, in the order of the model.
+
+    Attributes
+    ----------
+    missing
+        Missing values of masked responses: they are left out.
+    unused
+        Variables that no response depends on.
+    scale_of
+        The scale of each non-centred effect.
+    multipliers_of
+        For effects that are multiplied by parameters without one scale, the names of those.
+    """
 
     random_effects: list[str] = field(default_factory=list)
     parameters: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     scale_of: dict[str, Variable] = field(default_factory=dict)
+    multipliers_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def assign_roles(model: pm.Model, walker: Walker, random: Sequence[str] | None) -> Roles:
-    """Tell random effects from parameters; marks the centring nodes of non-centred effects in the walker."""
-    roles = Roles()
+    """Tell random effects from parameters; the walker then reads non-centred effects as centred."""
     names = {rv.name: rv for rv in model.free_RVs}
-    _check_names("random", random or (), names)
-    roles.missing = [name for name in names if _is_missing_response(model, name)]
-    relevant = _relevant(model, walker)
-    clients = _clients(_targets(model))
-    for name, rv in names.items():
-        if name in roles.missing or name in walker.fixed:
-            continue
+    check_names("random", random, names)
+    roles = Roles(missing=[name for name in names if _is_missing_response(model, walker, name)])
+    direct = direct_ancestors(model, walker)
+    live = {n: rv for n, rv in names.items() if n not in walker.fixed and n not in roles.missing}
+    chosen = {name for name, rv in live.items() if free_parents(rv, walker)} if random is None else set(random)
+    relevant = _relevant(direct, chosen, names, walker)
+    clients = clients_of(targets_of(model))
+    for name, rv in live.items():
         if name not in relevant:
             roles.unused.append(name)
             continue
-        parents = free_parents(rv, walker)
-        centring = None if parents else _centring(rv, clients, walker)
-        is_random = name in random if random is not None else bool(parents or centring)
-        if is_random:
-            roles.random_effects.append(name)
-            if centring:
-                roles.scale_of[name] = centring[1]
-                walker.centring.update(centring[0])
-        else:
+        found = None if free_parents(rv, walker) else non_centred(rv, clients, walker)
+        if name not in chosen and (random is not None or found is None):
             roles.parameters.append(name)
+            continue
+        roles.random_effects.append(name)
+        if found is not None and found.scale is not None:
+            roles.scale_of[name] = found.scale
+            walker.centre(found.places)
+        elif found is not None:
+            roles.multipliers_of[name] = found.multipliers
+    _check_discrete([*roles.parameters, *roles.random_effects], names)
+    if random is None:
+        _check_doubtful(roles, direct, names, walker)
     return roles
 
 
-def _check_names(argument: str, given: Iterable[str], names: dict[str, Variable]) -> None:
+def check_names(argument: str, given: Sequence[str] | None, names: dict[str, Variable]) -> None:
+    """Refuse a string in the place of a list, and names that the model does not have."""
     if isinstance(given, str):
         raise ModelError(f"{argument}= takes a list of names; got the string {given!r}: write [{given!r}].")
-    wrong = [name for name in given if name not in names]
+    wrong = [name for name in given or () if name not in names]
     if wrong:
         raise ModelError(
             f"{argument}= names {wrong}, which the model does not have as free variables. It has {sorted(names)}."
         )
 
 
-def free_parents(rv: Variable, walker: Walker) -> list[str]:
-    """Free variables (fixed ones excepted) that the distribution of `rv` depends on directly."""
-    return [name for name in _free_ancestors(rv.owner.inputs, walker) if name not in walker.fixed]
-
-
-def _free_ancestors(starts: Iterable[Variable], walker: Walker) -> list[str]:
-    """Names of the free variables met when walking up from `starts`, not going past one."""
-    found: dict[str, None] = {}
-    stack, seen = list(starts), set()
-    while stack:
-        variable = stack.pop()
-        if variable in seen:
-            continue
-        seen.add(variable)
-        if variable in walker.free:
-            found[walker.free[variable]] = None
-        elif variable not in walker.observed and variable.owner is not None:
-            stack.extend(variable.owner.inputs)
-    return list(found)
-
-
-def _targets(model: pm.Model) -> list[Variable]:
-    return [*model.observed_RVs, *model.potentials]
-
-
-def _relevant(model: pm.Model, walker: Walker) -> set[str]:
-    """Free variables that some response or potential depends on, through other random effects too."""
-    names = {rv.name: rv for rv in model.free_RVs}
-    starts = [source for rv in model.observed_RVs for source in rv.owner.inputs] + list(model.potentials)
+def _relevant(direct: Sequence[str], chosen: set[str], names: dict[str, Variable], walker: Walker) -> set[str]:
+    """Free variables that some response depends on, through the densities of random effects too."""
     relevant: set[str] = set()
-    waiting = _free_ancestors(starts, walker)
+    waiting = list(direct)
     while waiting:
         name = waiting.pop()
         if name not in relevant:
             relevant.add(name)
-            waiting.extend(_free_ancestors(names[name].owner.inputs, walker))
+            if name in chosen:
+                waiting += free_parents(names[name], walker)
     return relevant
 
 
-def _is_missing_response(model: pm.Model, name: str) -> bool:
+def _is_missing_response(model: pm.Model, walker: Walker, name: str) -> bool:
     """PyMC splits a masked response ``y`` into ``y_observed`` and the free variable ``y_unobserved``."""
     base = name.removesuffix("_unobserved")
     return base != name and any(rv.name == f"{base}_observed" for rv in model.observed_RVs)
 
 
-# ---------------------------------------------------------------- non-centred effects
+def _check_discrete(relevant: Sequence[str], names: dict[str, Variable]) -> None:
+    for name in relevant:
+        if not names[name].type.dtype.startswith("float"):
+            raise ModelError(
+                f"{name!r} is discrete: hlik maximises and integrates over continuous variables only. Sum it out "
+                f"of the model (pm.Mixture), or hold it fixed with fixed={{{name!r}: ...}}."
+            )
 
 
-def _clients(targets: Sequence[Variable]) -> dict[Variable, list[Apply]]:
-    """The nodes between the targets and their inputs that use each variable."""
-    clients: dict[Variable, list[Apply]] = {}
-    stack, seen = [variable.owner for variable in targets if variable.owner is not None], set()
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        for source in node.inputs:
-            clients.setdefault(source, []).append(node)
-            if source.owner is not None:
-                stack.append(source.owner)
-    return clients
+def _check_doubtful(roles: Roles, direct: Sequence[str], names: dict[str, Variable], walker: Walker) -> None:
+    """Refuse to guess the role of a constrained or scalar variable that looks like a variance with a hyperprior."""
+    scales = set(free_ancestors(roles.scale_of.values(), walker))
+    means = {*direct, *_location_inputs(roles, names, walker)} - scales
+    for name in roles.random_effects:
+        rv = names[name]
+        constrained = walker.model.rvs_to_transforms.get(rv) is not None
+        single = int(np.prod(walker.shape(rv), dtype=int)) == 1
+        if free_parents(rv, walker) and (single and constrained or name not in means and (single or constrained)):
+            raise doubtful(name, free_parents(rv, walker), roles)
 
 
-def _centring(
-    rv: Variable, clients: dict[Variable, list[Apply]], walker: Walker
-) -> tuple[dict[Variable, Variable], Variable] | None:
-    """Product nodes ``scale * z`` through which a standard-normal `rv` reaches the responses, and the scale."""
-    if not isinstance(rv.owner.op, NormalRV) or rv.type.ndim == 0 or not _is_standard(rv, walker):
-        return None
-    products: dict[Variable, Variable] = {}
-    scales: list[Variable] = []
-    waiting = [(rv, True)]
-    while waiting:
-        variable, own_level = waiting.pop()
-        for node in clients.get(variable, []):
-            scale = _scale_operand(node, variable, own_level, walker)
-            if scale is not None:
-                products[node.outputs[0]] = variable
-                scales.append(scale)
-            elif _is_linear_in(node, variable, walker):
-                waiting.append((node.outputs[0], own_level and isinstance(node.op, DimShuffle | ViewOp)))
-            else:
-                return None
-    if not scales or not _all_same(scales, walker):
-        return None
-    return products, scales[0]
-
-
-def _is_standard(rv: Variable, walker: Walker) -> bool:
-    mean, deviation = (walker.form(parameter) for parameter in rv.owner.op.dist_params(rv.owner))
-    return (
-        fm.is_constant(mean)
-        and fm.is_constant(deviation)
-        and bool(np.all(np.asarray(mean) == 0))
-        and bool(np.all(np.asarray(deviation) == 1))
+def doubtful(name: str, parents: Sequence[str], roles: Roles) -> ModelError:
+    """The error for a variable whose role cannot be told."""
+    others = [effect for effect in roles.random_effects if effect != name]
+    return ModelError(
+        f"Cannot tell whether {name!r} is a parameter or a random effect: its distribution depends on "
+        f"{listed(parents)}. Pass random={others} if it is a parameter (its prior is then ignored, and "
+        f"{listed(parents)} with it), random={[*others, name]} if it is a random effect."
     )
 
 
-def _scale_operand(node: Apply, variable: Variable, own_level: bool, walker: Walker) -> Variable | None:
-    """The other operand of a product, where it is a positive function of parameters."""
-    if not (
-        isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, ps.Mul) and len(node.inputs) == 2
-    ):
-        return None
-    other = node.inputs[1] if node.inputs[0] is variable else node.inputs[0]
-    if other is variable or not _free_ancestors([other], walker):
-        return None
-    form = walker.form(other)
-    scalar = int(np.prod(form.shape)) == 1 if not fm.is_constant(form) and form.shape is not None else False  # type: ignore[union-attr]
-    return other if (own_level or scalar) and _is_positive(form, other, walker) else None
-
-
-def _is_positive(form: fm.Form, variable: Variable, walker: Walker) -> bool:
-    if isinstance(form, Mapped):
-        values = form.function(fm.TEST_POINTS)
-        return bool(np.all(values[np.isfinite(values)] > 0))
-    if isinstance(form, Opaque):  # a positive function of several parameters, each constrained by a transform
-        names = _free_ancestors([variable], walker)
-        return all(walker.model.rvs_to_transforms.get(walker.model[name]) is not None for name in names)
-    return False
-
-
-def _is_linear_in(node: Apply, variable: Variable, walker: Walker) -> bool:
-    """Whether the node is linear in `variable` with data for the rest, so that a scalar factor passes through."""
-    others = [source for source in node.inputs if source is not variable]
-    if any(_free_ancestors([other], walker) for other in others):
-        return False
-    if isinstance(node.op, DimShuffle | ViewOp | Sum | Dot):
-        return True
-    if isinstance(node.op, Subtensor | AdvancedSubtensor | AdvancedSubtensor1):
-        return node.inputs[0] is variable
-    if isinstance(node.op, Blockwise):
-        return isinstance(node.op.core_op, Dot)
-    return isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, ps.Mul)
-
-
-def _all_same(scales: Sequence[Variable], walker: Walker) -> bool:
-    first = walker.form(scales[0])
-    for other in scales[1:]:
-        form = walker.form(other)
-        if form is first:
-            continue
-        if not (
-            isinstance(first, Mapped)
-            and isinstance(form, Mapped)
-            and fm.same_affine(first.affine, form.affine)
-        ):
-            return False
-    return True
+def _location_inputs(roles: Roles, names: dict[str, Variable], walker: Walker) -> set[str]:
+    """Free variables in the mean of a normal random effect."""
+    found: set[str] = set()
+    for name in roles.random_effects:
+        parts = random_parts(names[name].owner.op, names[name])
+        if parts is not None and parts.location is not None:
+            found.update(free_ancestors([parts.location], walker))
+    return found

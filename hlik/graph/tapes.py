@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pymc as pm
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import clone_replace
 
 from hlik.graph import forms as fm
-from hlik.graph.forms import Affine
-from hlik.graph.lift import CannotLift, Lifted, lift
+from hlik.graph.lift import CannotLift, Lifted, lift, lifted_shape
 from hlik.graph.theta import ThetaLayout
 from hlik.graph.walk import Walker
 from hlik.tape import TapeTerm, Tau
@@ -60,10 +60,24 @@ def lift_response(walker: Walker, rv: Variable, is_effect: Callable[[str], bool]
     CannotLift
         Naming the operation that is not elementwise.
     """
-    value = walker.model.rvs_to_values[rv]
-    density = _log_density(rv, value)
-    lifted = lift(walker, density, is_effect, _parameters(rv))
-    return LiftedTerm(rv.name, lifted, _size(walker, density, lifted))
+    copy = _stand_alone(walker, rv)
+    density = _log_density(copy, walker.model.rvs_to_values[rv])
+    lifted = lift(walker, density, is_effect, _parameters(copy))
+    return LiftedTerm(rv.name, lifted, stand_alone_size(walker, density))
+
+
+def _stand_alone(walker: Walker, rv: Variable) -> Variable:
+    """A copy of a random variable whose parents are plain stand-ins for the model's variables.
+
+    PyMC derives some log densities (censored, truncated, mixtures) by rewriting, and would rewrite the parents too.
+    """
+    parents = [*walker.free, *walker.centring]
+    substitutes = {}
+    for parent in parents:
+        if parent is not rv:
+            substitutes[parent] = parent.type(name=parent.name)
+            walker.aliases[substitutes[parent]] = parent
+    return clone_replace(rv, substitutes, rebuild_strict=False)
 
 
 def lift_random_effect(walker: Walker, rv: Variable, is_effect: Callable[[str], bool]) -> LiftedTerm:
@@ -77,12 +91,13 @@ def lift_random_effect(walker: Walker, rv: Variable, is_effect: Callable[[str], 
     model = walker.model
     value, transform = model.rvs_to_values[rv], model.rvs_to_transforms.get(rv)
     walker.form(rv)  # makes the value variable known to the walker
-    own = value if transform is None else transform.backward(value, *rv.owner.inputs)
-    density = _log_density(rv, own)
+    copy = _stand_alone(walker, rv)
+    own = value if transform is None else transform.backward(value, *copy.owner.inputs)
+    density = _log_density(copy, own)
     if transform is not None:
-        density = density + transform.log_jac_det(value, *rv.owner.inputs)
+        density = density + transform.log_jac_det(value, *copy.owner.inputs)
     lifted = lift(walker, density, is_effect)
-    return LiftedTerm(rv.name, lifted, _size(walker, density, lifted))
+    return LiftedTerm(rv.name, lifted, stand_alone_size(walker, density))
 
 
 def _log_density(rv: Variable, value: Variable) -> Variable:
@@ -97,10 +112,9 @@ def _parameters(rv: Variable) -> list[Variable]:
     return list(op.dist_params(rv.owner)) if hasattr(op, "dist_params") else []
 
 
-def _size(walker: Walker, density: Variable, lifted: Lifted) -> int:
-    if lifted.predictors:
-        return lifted.predictors[0].offset.size
-    return max((step.data.size for step in lifted.tape if step.data is not None), default=1)
-
-
-__all__ = ["Affine", "CannotLift", "LiftedTerm", "lift_random_effect", "lift_response"]
+def stand_alone_size(walker: Walker, density: Variable) -> int:
+    """Number of elements of a log density."""
+    form = walker.form(density)
+    if fm.is_constant(form):
+        return int(np.size(form))
+    return int(np.prod(lifted_shape(walker, density), dtype=int))

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from hlik.graph import forms as fm
 from hlik.graph import rows as lin
-from hlik.graph.compile import graph_map
-from hlik.graph.forms import Affine, Mapped
+from hlik.graph.find_link import linked
+from hlik.graph.forms import Affine
+from hlik.graph.graph_map import graph_map
 from hlik.graph.walk import Walker
-from hlik.links import LINKS, identify_inverse
+from hlik.links import Link
 from hlik.maps import ConstantMap, LinkMap, ThetaMap
 
 
@@ -41,29 +43,36 @@ class ThetaLayout:
         """Number of dispersion parameters r."""
         return max((part.stop for part in self.index.values()), default=0)
 
-    def map_of(self, walker: Walker, expression: Variable) -> ThetaMap | None:
-        """The expression as a function of theta; None where it depends on other free variables."""
+    def map_of(
+        self, walker: Walker, expression: Variable, shape: tuple[int, ...] | None = None
+    ) -> ThetaMap | None:
+        """The expression as a function of theta; None where it depends on other free variables.
+
+        With a `shape` the map has one value, where all are equal, or as many as that shape, in C order.
+        """
         form = walker.form(expression)
+        wanted = fm.shape_of(form) if shape is None else shape
         if fm.is_constant(form):
-            return ConstantMap(_collapsed(np.asarray(form, float).ravel()), self.size)
+            values = np.asarray(form, dtype=float)
+            return ConstantMap(_collapsed(np.broadcast_to(values, wanted or ()).ravel()), self.size)
         if not fm.inputs_of(form) <= set(self.names):
             return None
-        if isinstance(form, Affine):
-            return self._linked(form, "identity")
-        if isinstance(form, Mapped):
-            link = LINKS["log"] if form.is_exp else identify_inverse(form.function)
-            if link is not None:
-                return self._linked(form.affine, link.name)
-        return graph_map(walker.model, expression, self.names, self.shapes, walker.fixed)
+        found = linked(form)
+        if found is not None:
+            affine = found[0] if wanted is None else fm.broadcast(found[0], wanted)
+            return self._linked(affine if found[0].offset.size > 1 else found[0], found[1])
+        if shape is not None and fm.shape_of(form) != shape and int(np.prod(fm.shape_of(form) or (2,))) > 1:
+            expression = pt.broadcast_to(expression, shape)
+        return graph_map(walker.model, expression, self.names, self.shapes, walker.fixed, walker.aliases)
 
-    def _linked(self, affine: Affine, link: str) -> LinkMap:
+    def _linked(self, affine: Affine, link: Link) -> LinkMap:
         matrix = np.zeros((affine.offset.size, self.size))
         for name, rows in affine.rows.items():
             matrix[:, self.index[name]] = lin.to_dense(rows)
         offset = affine.offset.ravel()
         if offset.size > 1 and not np.ptp(offset) and not np.any(np.ptp(matrix, axis=0)):
             matrix, offset = matrix[:1], offset[:1]
-        return LinkMap(matrix, offset, LINKS[link])
+        return LinkMap(matrix, offset, link)
 
 
 def _collapsed(values: np.ndarray) -> np.ndarray:

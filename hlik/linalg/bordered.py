@@ -10,32 +10,22 @@ S = X'WX + S0 - V'V, so that
 X stays out of the sparse matrix: its columns are full and would fill L.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
-from .cholesky import Factor, Symbolic, analyze
-from .errors import NotPositiveDefinite
-from .patterns import Float, Int64, LowerPattern, canonical_rows, check_finite, find_entries, lower_pattern
+from .border import BorderFactor, border_columns, border_prior, border_threshold
+from .cholesky import Factor, analyze
+from .patterns import Float, LowerPattern, canonical_rows, check_finite, find_entries, lower_pattern, union_pattern
 from .products import border_quadratics, choose_products, row_chunks
 from .threads import limited_blas
 
-EPS = float(np.finfo(np.float64).eps)
-
-
-def border_threshold(n_rows: int) -> float:
-    """Part of the diagonal of X'WX below which a pivot of S counts as zero.
-
-    The sums over n rows carry a rounding error that grows about as sqrt(n); what is left below it is noise.
-    """
-    return max(1e-13, 8.0 * EPS * float(np.sqrt(n_rows)))
-
 
 class BorderedSystem:
-    """Fixed patterns of X, Z and D; new weights and prior precisions at every `factor`.
+    """Fixed X and Z, and a fixed pattern of D; new weights and prior precisions at every `factor`.
 
     Parameters
     ----------
@@ -44,17 +34,29 @@ class BorderedSystem:
     Z : scipy sparse matrix, shape (n, q)
         Sparse columns; q may be 0. Duplicates are summed, explicit zeros stay in the pattern.
     D : scipy sparse matrix, shape (q, q), optional
-        Pattern of the prior precision: symmetric, in full or its lower triangle. None: diagonal.
+        Pattern of the prior precision: symmetric, in full or its lower triangle alone. None: diagonal.
     weights_may_vanish : bool
         Whether a row weight may be 0.
     weights_may_be_negative : bool
         Whether a row weight may be below 0, as observed information may be.
-    ordering : str or array
+    ordering : str or permutation of the columns of Z
         As in `analyze`.
+
+    Attributes
+    ----------
+    n, p, q : int
+        Numbers of rows, of columns of X, of columns of Z.
+    pattern : LowerPattern
+        Lower triangle of C = Z'WZ + D by columns, with its whole diagonal: `Bordered.inverse_pattern` is aligned with it.
+    prior_pattern : LowerPattern
+        Lower triangle of D by columns: the order of the values ``d`` that `factor` takes.
+    symbolic : Symbolic
+        The analysis of C.
 
     Notes
     -----
-    X and Z are not copied where they have the right form: do not change them afterwards.
+    X and Z are not copied where they have the right form already: do not change them afterwards. A system never changes
+    and may be shared by threads.
     """
 
     def __init__(
@@ -65,27 +67,26 @@ class BorderedSystem:
         *,
         weights_may_vanish: bool = True,
         weights_may_be_negative: bool = False,
-        ordering: str = "auto",
+        ordering: str | ArrayLike = "auto",
     ) -> None:
         self.Z = canonical_rows(Z, "Z")
-        self.X = _border_columns(X, self.Z.shape[0])
+        self.n, self.q = self.Z.shape
+        self.X = border_columns(X, self.n)
+        self.p = self.X.shape[1]
         self.weights_may_vanish = weights_may_vanish
         self.weights_may_be_negative = weights_may_be_negative
-        self.n, self.q = self.Z.shape
-        self.p = self.X.shape[1]
-        prior = _diagonal_pattern(self.q) if D is None else lower_pattern(D, "D")
-        if prior.size != self.q:
+        if D is not None and D.shape != (self.q, self.q):
             raise ValueError(f"D must have shape ({self.q}, {self.q}) for Z with {self.q} columns, got {D.shape}")
-        self.prior_pattern = prior
-        self.pattern = _union_pattern(self.Z, prior)
+        self.prior_pattern = LowerPattern.diagonal(self.q) if D is None else lower_pattern(D, "D")
+        self.pattern = union_pattern(self.Z, self.prior_pattern)
         self.symbolic = analyze(self.pattern, ordering)
-        self._prior_positions = find_entries(self.pattern, prior.indices, prior.columns())
+        self._prior_positions = find_entries(self.pattern, self.prior_pattern.indices, self.prior_pattern.columns())
         numba_is_needed = self.symbolic.kernel in ("simplicial", "supernodal")
-        self._products = choose_products(self.Z, self.pattern, self.p, numba_is_needed)
+        self._products = choose_products(self.X, self.Z, self.pattern, numba_is_needed)
 
     @property
     def is_dense(self) -> bool:
-        """Whether the system is small enough for dense LAPACK."""
+        """Whether C is factorised by dense LAPACK."""
         return self.symbolic.kernel == "dense"
 
     def describe(self) -> dict[str, Any]:
@@ -109,83 +110,105 @@ class BorderedSystem:
         ----------
         w : array, shape (n,)
             Row weights.
-        d : array, shape (q,) or (nnz of the lower triangle of D,)
-            Prior precision: the diagonal, or the values on `prior_pattern` where D was given.
+        d : array, shape (q,) or (entries of the lower triangle of D,)
+            Prior precision: its diagonal, or its values on `prior_pattern` where D was given (see `lower_values`).
         S_prior : array, shape (p,) or (p, p), optional
             Added to X'WX: its diagonal, or the whole symmetric matrix.
 
         Raises
         ------
         NotPositiveDefinite
-            With the column of Z, or ("x", j).
+            With the column of Z, or ("x", j) for column j of X.
         """
-        w = self._check_weights(w)
-        d = np.asarray(d, dtype=np.float64)
-        if d.shape != (self.prior_pattern.nnz,):
-            expected = "the lower triangle of D (prior_pattern)" if self.prior_pattern.nnz != self.q else "columns of Z"
-            raise ValueError(f"d must have shape ({self.prior_pattern.nnz},), one per entry of {expected}, got {d.shape}")
-        check_finite(d, "d")
-        prior = _border_prior(S_prior, self.p)
+        w, d = self._check_weights(w), self._check_prior(d)
+        S_0 = border_prior(S_prior, self.p)
         with limited_blas:
-            values, XWX, ZWX = self._products.form(w, self.X)
+            values, XWX, ZWX = self._products.form(w)
             values[self._prior_positions] += d
-            return Bordered.build(self, w, self.symbolic.factor(values), XWX + prior, ZWX)
+            factor_z = self.symbolic.factor(values)
+            XWX += S_0
+            V = factor_z.solve_L(ZWX)
+            border = BorderFactor.build(XWX - V.T @ V, XWX.diagonal(), border_threshold(self.n))
+            return Bordered(self, w, factor_z, factor_z.solve_Lt(V), border)
 
     def _check_weights(self, w: ArrayLike) -> Float:
         w = np.ascontiguousarray(w, dtype=np.float64)
         if w.shape != (self.n,):
-            raise ValueError(f"w must have shape ({self.n},), one weight a row of Z, got {w.shape}")
+            raise ValueError(f"w must have shape ({self.n},), one weight for every row of Z, got {w.shape}")
         check_finite(w, "w")
         lowest = float(w.min(initial=np.inf))
-        if lowest < 0 and not self.weights_may_be_negative:
+        if lowest < 0.0 and not self.weights_may_be_negative:
             raise ValueError(
                 f"w must not be negative, got {lowest:.3g} in row {int(w.argmin())}; "
-                "pass weights_may_be_negative=True to BorderedSystem to allow it"
+                "BorderedSystem(..., weights_may_be_negative=True) allows it"
             )
-        if lowest == 0 and not self.weights_may_vanish:
-            raise ValueError(f"w must be positive, got 0 in row {int(w.argmin())}")
+        if not self.weights_may_vanish and not w.all():
+            raise ValueError(
+                f"w must not be zero, got 0 in row {int(np.argmin(np.abs(w)))}; "
+                "BorderedSystem(..., weights_may_vanish=True) allows it"
+            )
         return w
+
+    def _check_prior(self, d: ArrayLike) -> Float:
+        d = np.asarray(d, dtype=np.float64)
+        expected = self.prior_pattern.nnz
+        if d.shape != (expected,):
+            raise ValueError(f"d must have shape ({expected},), one value per entry of prior_pattern, got {d.shape}")
+        check_finite(d, "d")
+        return d
 
 
 @dataclass(frozen=True, eq=False)
 class Bordered:
-    """One factorised H. Made by `BorderedSystem.factor`; holds numbers only, safe to use from several threads."""
+    """One factorised H, made by `BorderedSystem.factor`. It never changes and may be used from several threads.
 
-    system: BorderedSystem
-    w: Float
+    Attributes
+    ----------
+    system : BorderedSystem
+    w : array, shape (n,)
+        The row weights.
+    factor_z : Factor
+        Factor of C = Z'WZ + D.
+    B : array, shape (q, p)
+        C^-1 Z'WX.
+    border : BorderFactor
+        Factor of the Schur complement S.
+    """
+
+    system: BorderedSystem = field(repr=False)
+    w: Float = field(repr=False)
     factor_z: Factor
-    B: Float
-    root_x: Float
-    logdet_x: float
-    pivot_ratio: float
+    B: Float = field(repr=False)
+    border: BorderFactor = field(repr=False)
 
-    @classmethod
-    def build(cls, system: BorderedSystem, w: Float, factor_z: Factor, XWX: Float, ZWX: Float) -> "Bordered":
-        """Eliminate the sparse block from the border and factorise what is left."""
-        V = factor_z.solve_L(ZWX)
-        lower, ratio = factor_border(XWX - V.T @ V, XWX.diagonal(), border_threshold(system.n))
-        return cls(
-            system,
-            w,
-            factor_z,
-            B=factor_z.solve_Lt(V),
-            root_x=np.linalg.inv(lower).T,
-            logdet_x=2.0 * float(np.log(lower.diagonal()).sum()),
-            pivot_ratio=min(ratio, factor_z.pivot_ratio),
-        )
+    @property
+    def pivot_ratio(self) -> float:
+        """Smallest pivot of the factorisation as a part of its column's diagonal entry in H: tiny where H is nearly singular."""
+        return min(self.factor_z.pivot_ratio, self.border.pivot_ratio)
 
     def solve(self, r_x: ArrayLike, r_z: ArrayLike) -> tuple[Float, Float]:
-        """Solve H [s_x; s_z] = [r_x; r_z] for vectors or blocks of columns."""
+        """Solve H [s_x; s_z] = [r_x; r_z].
+
+        Parameters
+        ----------
+        r_x : array, shape (p,) or (p, k)
+        r_z : array, shape (q,) or (q, k)
+
+        Returns
+        -------
+        s_x, s_z : arrays of the same shapes
+        """
         r_x, r_z = np.asarray(r_x, dtype=np.float64), np.asarray(r_z, dtype=np.float64)
         for name, r, size in (("r_x", r_x, self.system.p), ("r_z", r_z, self.system.q)):
             if r.ndim not in (1, 2) or r.shape[0] != size or r.shape[1:] != r_x.shape[1:]:
-                raise ValueError(f"{name} must have shape ({size},) or ({size}, k), got {r.shape}")
-        s_x = self.root_x @ (self.root_x.T @ (r_x - self.B.T @ r_z))
-        return s_x, self.factor_z.solve(r_z) - self.B @ s_x
+                raise ValueError(f"{name} must have shape ({size},) or ({size}, k) with the same k, got {r.shape}")
+        with limited_blas:
+            s_x = self.border.solve(r_x - self.B.T @ r_z)
+            return s_x, self.factor_z.solve(r_z) - self.B @ s_x
 
     def logdet(self) -> float:
         """log|H|."""
-        return self.logdet_z() + self.logdet_x
+        return self.logdet_z() + self.border.logdet
 
     def logdet_z(self) -> float:
         """log|Z'WZ + D|."""
@@ -194,7 +217,13 @@ class Bordered:
     @property
     def inverse_x(self) -> Float:
         """The X block of H^-1, shape (p, p)."""
-        return self.root_x @ self.root_x.T
+        return self.border.inverse()
+
+    def inverse_diagonal(self) -> tuple[Float, Float]:
+        """Diagonal of H^-1: its X part, shape (p,), and its Z part, shape (q,)."""
+        with limited_blas:
+            half = self.B @ self.border.root
+        return self.inverse_x.diagonal().copy(), self.factor_z.inverse_diagonal() + np.einsum("ij,ij->i", half, half)
 
     def selected_inverse_z(self) -> Float:
         """C^-1 on the pattern of C, shape (nnz,)."""
@@ -202,93 +231,62 @@ class Bordered:
 
     def inverse_pattern(self) -> Float:
         """The Z block of H^-1 on the pattern of C, shape (nnz,)."""
-        half = self.B @ self.root_x
-        rows, columns = self.system.pattern.indices, self.system.pattern.columns()
-        out = self.selected_inverse_z().copy()
-        for chunk in row_chunks(len(rows), self.system.p):
-            out[chunk] += np.einsum("ij,ij->i", half[rows[chunk]], half[columns[chunk]])
-        return out
+        return self._inverse_at(np.arange(self.system.pattern.nnz))
 
-    def inverse_diagonal(self) -> tuple[Float, Float]:
-        """Diagonal of H^-1: its X part, shape (p,), and its Z part, shape (q,)."""
-        half = self.B @ self.root_x
-        return self.inverse_x.diagonal().copy(), self.factor_z.inverse_diagonal() + (half**2).sum(axis=1)
-
-    def leverages_z(self) -> Float:
-        """w_i z_i'C^-1 z_i, shape (n,)."""
-        return self.w * self.system._products.quadratic_forms(self.selected_inverse_z())
-
-    def row_quadratics(self) -> Float:
-        """t_i'H^-1 t_i with t_i = (x_i, z_i), shape (n,): leverages before they are weighted."""
-        products = self.system._products
-        return products.quadratics(self.selected_inverse_z(), self.system.X, self.B, self.root_x)
+    def inverse_prior_pattern(self) -> Float:
+        """The Z block of H^-1 on the pattern of D, aligned with ``d``: what tr(H^-1 dD) needs."""
+        return self._inverse_at(self.system._prior_positions)
 
     def leverages(self) -> Float:
         """w_i t_i'H^-1 t_i with t_i = (x_i, z_i), shape (n,)."""
         return self.w * self.row_quadratics()
 
+    def leverages_z(self) -> Float:
+        """w_i z_i'C^-1 z_i, shape (n,)."""
+        with limited_blas:
+            return self.w * self.system._products.quadratic_forms(self.selected_inverse_z())
+
+    def row_quadratics(self) -> Float:
+        """t_i'H^-1 t_i with t_i = (x_i, z_i), shape (n,): leverages before they are weighted."""
+        with limited_blas:
+            return self.system._products.quadratics(self.selected_inverse_z(), self.B, self.border.root)
+
     def quadratic(self, TX: ArrayLike, TZ: Any) -> Float:
-        """diag(T H^-1 T') for rows T = [TX TZ], shape (m,)."""
-        TZ = canonical_rows(TZ, "TZ")
-        TX = _border_columns(TX, TZ.shape[0], "TX")
-        for name, T, size in (("TX", TX, self.system.p), ("TZ", TZ, self.system.q)):
+        """diag(T H^-1 T') for any rows T = [TX TZ].
+
+        Pairs of columns that lie on the pattern of C come from the selected inverse; the others need solves, at most one
+        for every row of T, in chunks of bounded memory.
+
+        Parameters
+        ----------
+        TX : array, shape (m, p)
+        TZ : scipy sparse matrix, shape (m, q)
+
+        Returns
+        -------
+        array, shape (m,)
+        """
+        rows = canonical_rows(TZ, "TZ")
+        TX = border_columns(TX, rows.shape[0], "TX")
+        for name, T, size in (("TX", TX, self.system.p), ("TZ", rows, self.system.q)):
             if T.shape[1] != size:
                 raise ValueError(f"{name} must have {size} columns, got shape {T.shape}")
-        out = border_quadratics(TZ, TX, self.B, self.root_x)
-        for chunk in row_chunks(TZ.shape[0], self.system.q):
-            out[chunk] += (self.factor_z.solve_L(TZ[chunk].T.toarray()) ** 2).sum(axis=0)
-        return out
+        with limited_blas:
+            return self.factor_z.quadratic(rows) + border_quadratics(TX, rows, self.B, self.border.root)
 
     def sample(self, rng: np.random.Generator, size: int) -> tuple[Float, Float]:
         """Draws from N(0, H^-1): x of shape (size, p), z of shape (size, q)."""
-        noise = rng.standard_normal((self.system.p, size))
-        x = self.root_x @ noise
-        return x.T, self.factor_z.sample(rng, size) - (self.B @ x).T
+        with limited_blas:
+            x = self.border.root @ rng.standard_normal((self.system.p, size))
+            return x.T, self.factor_z.sample(rng, size) - (self.B @ x).T
 
-
-def factor_border(S: Float, scale: Float, threshold: float) -> tuple[Float, float]:
-    """Cholesky factor of S and its smallest pivot as a part of `scale`, the diagonal before elimination.
-
-    Column by column, so that the first dependent column is the one named.
-    """
-    lower = S.copy()
-    smallest = 1.0
-    for j in range(len(S)):
-        pivot = lower[j, j] - lower[j, :j] @ lower[j, :j]
-        ratio = pivot / scale[j] if scale[j] != 0 else 0.0
-        if not ratio > threshold:
-            raise NotPositiveDefinite(("x", j), float(ratio))
-        smallest = min(smallest, float(ratio))
-        lower[j, j] = np.sqrt(pivot)
-        lower[j + 1 :, j] = (lower[j + 1 :, j] - lower[j + 1 :, :j] @ lower[j, :j]) / lower[j, j]
-    return np.tril(lower), smallest
-
-
-def _border_columns(X: ArrayLike, n_rows: int, name: str = "X") -> Float:
-    X = np.ascontiguousarray(X, dtype=np.float64)
-    if X.ndim != 2 or X.shape[0] != n_rows:
-        raise ValueError(f"{name} must have shape ({n_rows}, p) to go with the rows of its sparse part, got {X.shape}")
-    check_finite(X.ravel(), name)
-    return X
-
-
-def _border_prior(S_prior: ArrayLike | None, p: int) -> Float:
-    if S_prior is None:
-        return np.zeros((p, p))
-    prior = np.asarray(S_prior, dtype=np.float64)
-    if prior.shape not in ((p,), (p, p)):
-        raise ValueError(f"S_prior must have shape ({p},) or ({p}, {p}), got {prior.shape}")
-    check_finite(prior.ravel(), "S_prior")
-    return np.diag(prior) if prior.ndim == 1 else prior
-
-
-def _diagonal_pattern(size: int) -> LowerPattern:
-    return LowerPattern(np.arange(size + 1, dtype=np.int64), np.arange(size, dtype=np.int32))
-
-
-def _union_pattern(Z: sp.csr_array, prior: LowerPattern) -> LowerPattern:
-    """Lower pattern of Z'Z + D + I: products of ones, so that no entry can cancel."""
-    ones = sp.csr_array((np.ones(Z.nnz, dtype=np.float32), Z.indices, Z.indptr), shape=Z.shape)
-    prior_ones = sp.csc_array((np.ones(prior.nnz, np.float32), prior.indices, prior.indptr), shape=(prior.size,) * 2)
-    total = ones.T @ ones + prior_ones + prior_ones.T + sp.eye_array(Z.shape[1], dtype=np.float32)
-    return lower_pattern(sp.tril(total, format="csc"), "C")
+    def _inverse_at(self, positions: np.ndarray) -> Float:
+        """Entries of H^-1's Z block at positions of the pattern of C."""
+        pattern = self.system.pattern
+        rows, columns = pattern.indices[positions], pattern.columns()[positions]
+        out = self.selected_inverse_z()[positions]
+        with limited_blas:
+            half = self.B @ self.border.root
+        for chunk in row_chunks(len(rows), self.system.p):
+            out[chunk] += np.einsum("ij,ij->i", half[rows[chunk]], half[columns[chunk]])
+        return out

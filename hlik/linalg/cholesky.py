@@ -21,7 +21,18 @@ from .dense import DenseStructure
 from .diagonal import DiagonalStructure
 from .errors import NotPositiveDefinite
 from .ordering import choose_elimination
-from .patterns import Float, Int32, Int64, LowerPattern, check_finite, frozen, lower_pattern, values_on_pattern
+from .patterns import (
+    Float,
+    Int32,
+    Int64,
+    LowerPattern,
+    canonical_rows,
+    check_finite,
+    frozen,
+    lower_pattern,
+    values_on_pattern,
+)
+from .quadratic import inverse_entries, inverse_quadratics
 from .sparse import SimplicialStructure, SupernodalStructure
 from .threads import limited_blas
 
@@ -200,13 +211,28 @@ class Factor:
         return 2.0 * float(np.log(self.lower.diagonal()).sum())
 
     def selected_inverse(self) -> Float:
-        """Entries of A^-1 on the pattern of A, aligned with the values that were factorised, shape (nnz,)."""
+        """Entries of A^-1 on the pattern of A, aligned with the values that were factorised, shape (nnz,); read-only."""
+        return self._selected_inverse
+
+    @cached_property
+    def _selected_inverse(self) -> Float:
         with limited_blas:
-            return self.lower.selected_inverse()
+            return frozen(self.lower.selected_inverse())
 
     def inverse_diagonal(self) -> Float:
         """Diagonal of A^-1, shape (q,)."""
         return self.selected_inverse()[self.symbolic.pattern.diagonal_positions()]
+
+    def inverse_entries(self, rows: ArrayLike, columns: ArrayLike) -> Float:
+        """Any entries of A^-1, in either triangle: solves are made for those outside the pattern of A."""
+        return inverse_entries(self, np.asarray(rows), np.asarray(columns))
+
+    def quadratic(self, T: Any) -> Float:
+        """t'A^-1 t of every row t of a sparse matrix (m, q), shape (m,); see `inverse_entries`."""
+        rows = canonical_rows(T, "T")
+        if rows.shape[1] != self.symbolic.size:
+            raise ValueError(f"T must have {self.symbolic.size} columns, got shape {rows.shape}")
+        return inverse_quadratics(self, rows)
 
     def sample(self, rng: np.random.Generator, size: int) -> Float:
         """Draws from N(0, A^-1), shape (size, q)."""
@@ -214,7 +240,11 @@ class Factor:
 
     def _permuted(self, block: Float) -> Float:
         """A copy in elimination order, C-contiguous."""
-        return np.array(block, order="C") if self.symbolic.is_unpermuted else np.ascontiguousarray(block[self.symbolic.perm])
+        return (
+            np.array(block, order="C")
+            if self.symbolic.is_unpermuted
+            else np.ascontiguousarray(block[self.symbolic.perm])
+        )
 
     def _block(self, B: ArrayLike) -> tuple[Float, tuple[int, ...]]:
         array = np.asarray(B, dtype=np.float64)
@@ -245,7 +275,9 @@ def analyze(pattern: Any, ordering: str | ArrayLike = "auto", kernel: Kernel = "
     lower = pattern if isinstance(pattern, LowerPattern) else lower_pattern(pattern)
     missing = lower.first_missing_diagonal()
     if missing is not None:
-        raise ValueError(f"pattern must hold the whole diagonal, as a positive definite matrix does; column {missing} lacks it")
+        raise ValueError(
+            f"pattern must hold the whole diagonal, as a positive definite matrix does; column {missing} lacks it"
+        )
     if kernel == "auto" and isinstance(ordering, str) and ordering == "auto":
         kernel = _kernel_without_ordering(lower)
     if kernel == "diagonal":
@@ -268,7 +300,9 @@ def _kernel_without_ordering(pattern: LowerPattern) -> Kernel:
 def _analyze_diagonal(pattern: LowerPattern) -> Symbolic:
     q = pattern.size
     if pattern.nnz != q:
-        raise ValueError(f'kernel="diagonal" needs a diagonal pattern, got {pattern.nnz - q} entries below the diagonal')
+        raise ValueError(
+            f'kernel="diagonal" needs a diagonal pattern, got {pattern.nnz - q} entries below the diagonal'
+        )
     return Symbolic(pattern, "natural", "diagonal", _identity(q), q, float(q), DiagonalStructure(q))
 
 

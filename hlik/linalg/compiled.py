@@ -36,7 +36,7 @@ def _import_announced(module: str) -> Any:
     """Import a module; numba's own events tell a compilation from a load from the cache."""
     from numba.core import event
 
-    class Announce(event.Listener):  # type: ignore[misc]
+    class Announce(event.Listener):
         told = False
 
         def on_start(self, event: Any) -> None:

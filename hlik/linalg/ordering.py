@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from .compiled import kernels
@@ -171,14 +172,11 @@ def nested_dissection(pattern: LowerPattern) -> Int32:
     return np.asarray(order, dtype=np.int32)
 
 
-def _adjacency(pattern: LowerPattern) -> LowerPattern:
+def _adjacency(pattern: LowerPattern) -> sp.csc_array:
     """Both triangles without the diagonal, by columns."""
-    import scipy.sparse as sp
-
     lower = sp.csc_array((np.ones(pattern.nnz, np.int8), pattern.indices, pattern.indptr), shape=(pattern.size,) * 2)
     strict = sp.tril(lower, -1, format="csc")
-    full = sp.csc_array(strict + strict.T)
-    return LowerPattern(full.indptr, full.indices)
+    return sp.csc_array(strict + strict.T)
 
 
 def _checked_permutation(ordering: ArrayLike, size: int) -> Int32:

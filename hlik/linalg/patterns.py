@@ -24,6 +24,11 @@ class LowerPattern(NamedTuple):
     indptr: Int64
     indices: Int32
 
+    @classmethod
+    def diagonal(cls, size: int) -> "LowerPattern":
+        """The pattern of a diagonal matrix."""
+        return cls(frozen(np.arange(size + 1, dtype=np.int64)), frozen(np.arange(size, dtype=np.int32)))
+
     @property
     def size(self) -> int:
         """Number of rows and columns."""
@@ -61,6 +66,15 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
+def _check_sparse(matrix: Any, name: str) -> None:
+    """Refuse what is not a SciPy sparse matrix of two dimensions."""
+    shape: tuple[int, ...] | None = matrix.shape if sp.issparse(matrix) else None
+    if shape is None:
+        raise TypeError(f"{name} must be a scipy sparse matrix, got {type(matrix).__name__}")
+    if len(shape) != 2:
+        raise ValueError(f"{name} must have two dimensions, got shape {shape}")
+
+
 def check_index_range(size: int, what: str) -> None:
     """Refuse sizes that 32-bit indices cannot count."""
     if size > np.iinfo(np.int32).max:
@@ -77,9 +91,8 @@ def lower_pattern(matrix: Any, name: str = "pattern") -> LowerPattern:
     name : str
         What to call the argument in an error.
     """
-    if not sp.issparse(matrix):
-        raise TypeError(f"{name} must be a scipy sparse matrix, got {type(matrix).__name__}")
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+    _check_sparse(matrix, name)
+    if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name} must be square, got shape {matrix.shape}")
     coo = matrix.tocoo()
     rows, columns = coo.row, coo.col
@@ -108,6 +121,18 @@ def lower_values(matrix: Any) -> Float:
     lower = sp.csc_array((coo.data[keep].astype(np.float64), (coo.row[keep], coo.col[keep])), shape=matrix.shape)
     lower.sort_indices()
     return lower.data
+
+
+def union_pattern(Z: sp.csr_array, prior: LowerPattern) -> LowerPattern:
+    """Lower pattern of Z'Z + D + I for Z with canonical rows and the pattern of D: made of ones, so that nothing cancels."""
+    q = Z.shape[1]
+    is_diagonal = prior.nnz == q and prior.first_missing_diagonal() is None
+    if is_diagonal and np.diff(Z.indptr).max(initial=0) <= 1:
+        return LowerPattern.diagonal(q)
+    ones = sp.csr_array((np.ones(Z.nnz, dtype=np.float32), Z.indices, Z.indptr), shape=Z.shape)
+    lower = sp.csc_array((np.ones(prior.nnz, dtype=np.float32), prior.indices, prior.indptr), shape=(q, q))
+    products = sp.tril(ones.T @ ones, format="csc")
+    return lower_pattern(products + lower + sp.eye_array(q, dtype=np.float32, format="csc"), "C")
 
 
 def find_entries(pattern: LowerPattern, rows: NDArray[Any], columns: NDArray[Any]) -> Int64:
@@ -151,10 +176,7 @@ def canonical_rows(matrix: Any, name: str) -> sp.csr_array:
 
     Shares memory with the input where that is already in this form.
     """
-    if not sp.issparse(matrix):
-        raise TypeError(f"{name} must be a scipy sparse matrix, got {type(matrix).__name__}")
-    if matrix.ndim != 2:
-        raise ValueError(f"{name} must have two dimensions, got shape {matrix.shape}")
+    _check_sparse(matrix, name)
     check_index_range(max(matrix.shape), f"the larger dimension of {name}")
     csr = sp.csr_array(matrix, dtype=np.float64)
     if not csr.has_canonical_format:

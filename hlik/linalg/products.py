@@ -8,9 +8,11 @@ How P is held depends on the rows of Z: few entries or many, few rows or million
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from .compiled import kernels
 from .patterns import Float, Int32, Int64, LowerPattern, find_entries
@@ -24,17 +26,29 @@ SLOT_LIMIT = 40_000_000
 WORK_FOR_NUMBA = 3_000_000
 """Pairs and entries of X that are worth loading, perhaps compiling, kernels which the factorisation does not need."""
 
-WIDEST_FUSED_BORDER = 12
-"""Columns of X up to which loops over rows beat BLAS on blocks of rows."""
+CACHE_BYTES = 1 << 19
+"""Z'WX larger than this makes rows in random order miss the cache at every entry: they are sorted once instead."""
+
+NEAR = 8
+"""Columns this far apart in consecutive rows are still found in cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class RowProducts:
-    """The map between row weights and matrices on the pattern, in its generic form.
+    """The map between row weights and matrices on the pattern, in its generic form; X beside it.
 
     Subclasses define `weighted_sum` and `quadratic_forms`; they may override `form` and `quadratics` with something faster.
+
+    Attributes
+    ----------
+    X : array, shape (n, p)
+    Z : CSR array, shape (n, q)
+        In canonical form.
+    pattern : LowerPattern
+        Holds every pair of entries of every row of Z.
     """
 
+    X: Float
     Z: sp.csr_array
     pattern: LowerPattern
 
@@ -46,16 +60,16 @@ class RowProducts:
         """z_i'Mz_i of every row for M symmetric with these values, shape (n,)."""
         raise NotImplementedError
 
-    def form(self, w: Float, X: Float) -> tuple[Float, Float, Float]:
+    def form(self, w: Float) -> tuple[Float, Float, Float]:
         """Z'WZ on the pattern, shape (nnz,); X'WX, shape (p, p); Z'WX, shape (q, p)."""
-        return self.weighted_sum(w), *border_products(self.Z, w, X)
+        return self.weighted_sum(w), *border_products(self.X, self.Z, w)
 
-    def quadratics(self, values: Float, X: Float, B: Float, root: Float) -> Float:
-        """z_i'Mz_i + |root'(x_i - B'z_i)|^2 of every row, shape (n,)."""
-        return self.quadratic_forms(values) + border_quadratics(self.Z, X, B, root)
+    def quadratics(self, values: Float, B: Float, root: Float) -> Float:
+        """z_i'Mz_i + |root'(x_i - B'z_i)|^2 of every row, shape (n,); root (p, p) upper triangular."""
+        return self.quadratic_forms(values) + border_quadratics(self.X, self.Z, B, root)
 
 
-def border_products(Z: sp.csr_array, w: Float, X: Float) -> tuple[Float, Float]:
+def border_products(X: Float, Z: sp.csr_array, w: Float) -> tuple[Float, Float]:
     """X'WX, shape (p, p), and Z'WX, shape (q, p)."""
     p = X.shape[1]
     XWX, ZWX = np.zeros((p, p)), np.zeros((Z.shape[1], p))
@@ -69,7 +83,7 @@ def border_products(Z: sp.csr_array, w: Float, X: Float) -> tuple[Float, Float]:
     return XWX, ZWX
 
 
-def border_quadratics(Z: sp.csr_array, X: Float, B: Float, root: Float) -> Float:
+def border_quadratics(X: Float, Z: sp.csr_array, B: Float, root: Float) -> Float:
     """|root'(x_i - B'z_i)|^2 of every row, shape (n,)."""
     if X.shape[1] == 0:
         return np.zeros(len(X))
@@ -99,13 +113,14 @@ class PairProducts(RowProducts):
     doubled: Float
 
     @classmethod
-    def build(cls, Z: sp.csr_array, pattern: LowerPattern) -> "PairProducts":
-        """Z in canonical form; the pattern holds every pair of every row."""
-        rows, slots, products = row_pairs(Z, pattern)
+    def build(cls, X: Float, Z: sp.csr_array, pattern: LowerPattern) -> "PairProducts":
+        """Find the pairs."""
+        rows, first, second, products = pairs_within_rows(Z)
+        slots = find_entries(pattern, first, second)
         pairs = sp.csr_array(sp.coo_array((products, (rows, slots)), shape=(Z.shape[0], pattern.nnz)))
         doubled = np.full(pattern.nnz, 2.0)
         doubled[pattern.diagonal_positions()] = 1.0
-        return cls(Z, pattern, pairs, doubled)
+        return cls(X, Z, pattern, pairs, doubled)
 
     def weighted_sum(self, w: Float) -> Float:
         return self.pairs.T @ w
@@ -114,19 +129,22 @@ class PairProducts(RowProducts):
         return self.pairs @ (self.doubled * values)
 
 
-def row_pairs(Z: sp.csr_array, pattern: LowerPattern) -> tuple[Int64, Int64, Float]:
-    """Every pair (a >= b) of entries in the same row: its row, its position in the pattern, its product z_ia z_ib."""
+def pairs_within_rows(Z: sp.csr_array) -> tuple[Int64, Int32, Int32, Float]:
+    """Every pair of entries of the same row: the row, the two columns a >= b, the product z_ia z_ib."""
     lengths = np.diff(Z.indptr)
-    rows, slots, products = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    parts: list[tuple[NDArray[Any], ...]] = [
+        (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))
+    ]
     for length in np.unique(lengths[lengths > 0]):
         of_this_length = np.flatnonzero(lengths == length)
         first, second = np.tril_indices(length)
         entries = Z.indptr[of_this_length][:, None] + np.arange(length)
         columns, values = Z.indices[entries], Z.data[entries]
-        rows.append(np.repeat(of_this_length, len(first)))
-        slots.append(find_entries(pattern, columns[:, first].ravel(), columns[:, second].ravel()))
-        products.append((values[:, first] * values[:, second]).ravel())
-    return np.concatenate(rows), np.concatenate(slots), np.concatenate(products)
+        rows = np.repeat(of_this_length, len(first))
+        products = (values[:, first] * values[:, second]).ravel()
+        parts.append((rows, columns[:, first].ravel(), columns[:, second].ravel(), products))
+    joined = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return joined[0], joined[1], joined[2], joined[3]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,44 +183,66 @@ class _KernelProducts(RowProducts):
 
 @dataclass(frozen=True, eq=False)
 class SlotProducts(_KernelProducts):
-    """The position in the pattern of every pair: for many rows with few entries."""
+    """The position in the pattern of every pair: for many rows with few entries.
+
+    X and Z may be held in another order of rows than the caller's: row k here is the caller's row ``order[k]``.
+    """
 
     slots: Int32
+    order: Int64 | None
 
     @classmethod
-    def build(cls, Z: sp.csr_array, pattern: LowerPattern) -> "SlotProducts":
-        """Z in canonical form; the pattern holds every pair of every row."""
+    def build(cls, X: Float, Z: sp.csr_array, pattern: LowerPattern) -> "SlotProducts":
+        """Sort the rows if that pays, and find the pairs."""
+        order = order_of_rows(Z) if 8 * Z.shape[1] * (X.shape[1] + 1) > CACHE_BYTES else None
+        if order is not None:
+            X, Z = X[order], Z[order]
         row_ptr, columns = kernel_rows(Z)
         slots = kernels("rows").pair_slots(row_ptr, columns, *pattern, count_pairs(Z))
-        return cls(Z, pattern, row_ptr, columns, slots)
+        return cls(X, Z, pattern, row_ptr, columns, slots, order)
 
     def weighted_sum(self, w: Float) -> Float:
-        return self._form(w, np.empty((len(w), 0)))[0]
+        return self._form(w, self.X[:, :0].copy())[0]
 
     def quadratic_forms(self, values: Float) -> Float:
         n, q = self.Z.shape
         return self._quadratics(values, np.empty((n, 0)), np.empty((q, 0)), np.empty((0, 0)))
 
-    def form(self, w: Float, X: Float) -> tuple[Float, Float, Float]:
-        if X.shape[1] > WIDEST_FUSED_BORDER:
-            return super().form(w, X)
-        return self._form(w, X)
+    def form(self, w: Float) -> tuple[Float, Float, Float]:
+        return self._form(w, self.X)
 
-    def quadratics(self, values: Float, X: Float, B: Float, root: Float) -> Float:
-        if X.shape[1] > WIDEST_FUSED_BORDER:
-            return super().quadratics(values, X, B, root)
-        return self._quadratics(values, X, B, root)
+    def quadratics(self, values: Float, B: Float, root: Float) -> Float:
+        return self._quadratics(values, self.X, B, root)
 
     def _form(self, w: Float, X: Float) -> tuple[Float, Float, Float]:
         p = X.shape[1]
         values, XWX, ZWX = np.zeros(self.pattern.nnz), np.zeros((p, p)), np.zeros((self.pattern.size, p))
+        if self.order is not None:
+            w = w[self.order]
         kernels("rows").form(*self._rows(), self.slots, w, X, values, XWX, ZWX)
         return values, XWX + np.tril(XWX, -1).T, ZWX
 
     def _quadratics(self, values: Float, X: Float, B: Float, root: Float) -> Float:
-        out = np.empty(self.Z.shape[0])
-        kernels("rows").quadratics(*self._rows(), self.slots, values, X, B, np.ascontiguousarray(root), out)
+        result = np.empty(self.Z.shape[0])
+        kernels("rows").quadratics(*self._rows(), self.slots, values, X, B, np.ascontiguousarray(root), result)
+        if self.order is None:
+            return result
+        out = np.empty_like(result)
+        out[self.order] = result
         return out
+
+
+def order_of_rows(Z: sp.csr_array) -> Int64 | None:
+    """Rows sorted by their entry in the widest factor, or None where consecutive rows are near each other already."""
+    lengths = np.diff(Z.indptr)
+    if len(lengths) < 2 or lengths.min() == 0 or lengths.min() != lengths.max():
+        return None
+    by_position = Z.indices.reshape(len(lengths), -1)
+    widest = int(np.argmax(np.ptp(by_position, axis=0)))
+    key = by_position[:, widest]
+    if np.mean(np.abs(np.diff(key)) <= NEAR) > 0.5:
+        return None
+    return np.argsort(key, kind="stable")
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,12 +253,12 @@ class SweepProducts(_KernelProducts):
     rows: Int32
 
     @classmethod
-    def build(cls, Z: sp.csr_array, pattern: LowerPattern) -> "SweepProducts":
-        """Z in canonical form; the pattern holds every pair of every row."""
+    def build(cls, X: Float, Z: sp.csr_array, pattern: LowerPattern) -> "SweepProducts":
+        """Find the rows of every column."""
         by_column = Z.tocsc()
         by_column.sort_indices()
         column_ptr, rows = by_column.indptr.astype(np.int64), by_column.indices.astype(np.int32)
-        return cls(Z, pattern, *kernel_rows(Z), column_ptr, rows)
+        return cls(X, Z, pattern, *kernel_rows(Z), column_ptr, rows)
 
     def weighted_sum(self, w: Float) -> Float:
         values = np.empty(self.pattern.nnz)
@@ -242,22 +282,20 @@ def count_pairs(Z: sp.csr_array) -> int:
     return int((lengths * (lengths + 1) // 2).sum())
 
 
-def choose_products(Z: sp.csr_array, pattern: LowerPattern, n_border: int, numba_is_needed: bool) -> RowProducts:
-    """The cheapest of the above for this Z.
+def choose_products(X: Float, Z: sp.csr_array, pattern: LowerPattern, numba_is_needed: bool) -> RowProducts:
+    """The cheapest of the above for these rows.
 
     Parameters
     ----------
-    n_border : int
-        Columns of X.
+    X, Z, pattern
+        As `RowProducts` holds them.
     numba_is_needed : bool
         Whether the factorisation uses compiled kernels anyhow.
     """
     n, q = Z.shape
     pairs = count_pairs(Z)
-    nearly_dense = q <= 2000 and Z.nnz > 0.2 * n * q and pairs > 4 * Z.nnz
-    if nearly_dense:
-        return DenseProducts(Z, pattern)
-    work = pairs + n * n_border
-    if work <= (WORK_FOR_NUMBA // 30 if numba_is_needed else WORK_FOR_NUMBA):
-        return PairProducts.build(Z, pattern)
-    return SlotProducts.build(Z, pattern) if pairs <= SLOT_LIMIT else SweepProducts.build(Z, pattern)
+    if q <= 2000 and Z.nnz > 0.2 * n * q and pairs > 4 * Z.nnz:
+        return DenseProducts(X, Z, pattern)
+    if pairs + X.size <= (WORK_FOR_NUMBA // 30 if numba_is_needed else WORK_FOR_NUMBA):
+        return PairProducts.build(X, Z, pattern)
+    return SlotProducts.build(X, Z, pattern) if pairs <= SLOT_LIMIT else SweepProducts.build(X, Z, pattern)

@@ -3,8 +3,8 @@
 Both keep L as the head of `kernels.supernodes` describes; the simplicial one has one column in every supernode.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -36,6 +36,10 @@ class SparseStructure:
 
     @staticmethod
     def _supernodes(elimination: Elimination) -> Int32:
+        raise NotImplementedError
+
+    def factor(self, values: Float) -> "tuple[SimplicialLower | SupernodalLower, int]":
+        """Factor of the matrix with these values, and how many pivots were positive before the first bad one."""
         raise NotImplementedError
 
     @property
@@ -86,16 +90,15 @@ class SimplicialLower:
         kernels("simplicial").backward(self.structure.row_ptr, self.structure.rows, self.values, block)
         return block
 
-    @cached_property
     def inverse_values(self) -> Float:
         """The inverse on the pattern of L."""
         Z = np.empty_like(self.values)
         kernels("simplicial").selected_inverse(self.structure.row_ptr, self.structure.rows, self.values, Z)
-        return frozen(Z)
+        return Z
 
     def selected_inverse(self) -> Float:
         """Entries of the inverse on the input pattern, shape (nnz,)."""
-        return self.inverse_values[self.structure.positions]
+        return self.inverse_values()[self.structure.positions]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +142,6 @@ class SupernodalLower:
         """L^-T block, shape (q, k); the block is overwritten."""
         return self._solve(kernels("supernodal").backward, block)
 
-    @cached_property
     def inverse_values(self) -> Float:
         """The inverse on the pattern of L; the upper triangles of the diagonal blocks too."""
         structure = self.structure
@@ -154,13 +156,13 @@ class SupernodalLower:
             self.values,
             Z,
         )
-        return frozen(Z)
+        return Z
 
     def selected_inverse(self) -> Float:
         """Entries of the inverse on the input pattern, shape (nnz,)."""
-        return self.inverse_values[self.structure.positions]
+        return self.inverse_values()[self.structure.positions]
 
-    def _solve(self, kernel, block: Float) -> Float:
+    def _solve(self, kernel: Callable[..., None], block: Float) -> Float:
         structure = self.structure
         if block.size > 0:
             kernel(

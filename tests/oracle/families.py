@@ -189,7 +189,5 @@ RANDOM_FAMILIES = {
     "gaussian": RandomFamily(0.0, np.ones_like, np.square, _normal_log_density),
     "Gamma": RandomFamily(1.0, lambda u: u, lambda u: 2 * (u - 1 - np.log(u)), _gamma_log_density),
     "Beta": RandomFamily(0.5, lambda u: u * (1 - u), lambda u: -np.log(4 * u * (1 - u)), _beta_log_density),
-    "inverse.gamma": RandomFamily(
-        1.0, np.square, lambda u: 2 * (np.log(u) + 1 / u - 1), _inverse_gamma_log_density
-    ),
+    "inverse.gamma": RandomFamily(1.0, np.square, lambda u: 2 * (np.log(u) + 1 / u - 1), _inverse_gamma_log_density),
 }

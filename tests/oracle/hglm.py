@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .families import LINKS, Array
+from .families import LINKS, RANDOM_FAMILIES, Array
 from .glm import GLM, glm
 from .likelihood import Likelihoods, likelihoods
 from .model import (
@@ -115,8 +115,11 @@ def hglm(
     Zs: one matrix per random-effect term; rand_families: one (family, link of v) or `Spatial` per term. Equal
     entries stand for hglm's one `rand.family` with RandC, different ones for its list of families: then hglm
     drops X_rand_disp and the EQL1 correction without a word, and so does this, unless `fixed_point`.
-    conv, maxit: 1e-6 and 50 as in hglm; with `fixed_point` 1e-22 and 5000.
+    A `Spatial` term must be the only one. conv, maxit: 1e-6 and 50 as in hglm; with `fixed_point` 1e-22 and 5000.
+    calc_like: also for quasi-models, where hglm's matrix call refuses it. Left out: hglm's `startval`.
     """
+    if len(rand_families) > 1 and any(isinstance(term, Spatial) for term in rand_families):
+        raise ValueError("a CAR or SAR term must be the only one")
     if not fixed_point and any(term != rand_families[0] for term in rand_families):
         X_rand_disp, method = None, "EQL"
     model = build_model(
@@ -152,7 +155,8 @@ def hglm(
 def iterate_as_hglm(model, *, fix_disp, method, conv, maxit) -> Fit:
     """
     0) b from the GLM without random effects; phi0 = .6 deviance/df, lam0 = .66 phi0 / k (before fix_disp replaces
-       phi0); v0 = linkinv(0); weights at eta = Xb + offset and v0, with V_M(v0) for V_M(u0): slips.
+       phi0); v0 = linkinv(0); weights at eta = Xb + offset and v0. Slips: v0, and V_M at v0 instead of u0, of the
+       last term's family for all terms.
     1) b, v by `inner_loop_as_hglm`.
     2) Deviance components and leverages; the dispersion GLMs; weights with their phi, lam.
     3) Stop if ||eta - eta_old||^2 < conv ||eta||^2 and this is not the first iteration.
@@ -162,7 +166,8 @@ def iterate_as_hglm(model, *, fix_disp, method, conv, maxit) -> Fit:
     start = glm(model.y, model.X, **control)
     phi, lam = _starting_dispersions(model, start.deviance.sum(), fix_disp)
     b, v, eta = start.coef, model.u(np.zeros_like(lam)), start.eta
-    w1, w2 = observation_weights(model, eta, phi), random_weights(model, v, v, lam)
+    last_variance = RANDOM_FAMILIES[model.rand_families[-1][0]].variance
+    w1, w2 = observation_weights(model, eta, phi), random_weights(model, v, v, lam, last_variance)
     c, stopped = None, False
     for iteration in range(1, maxit + 1):
         step = inner_loop_as_hglm(model, b, v, phi, lam, w1, w2, c, maxit=maxit if c is None else 3)
@@ -228,14 +233,14 @@ def iterate_to_fixed_point(model, *, fix_disp, method, conv, maxit) -> Fit:
     """The same equations without slips: b, v solved to rounding error at each step, no lag anywhere.
 
     Stops when the sum of squares of the changes of log phi and log lam is below conv. Differences from
-    `iterate_as_hglm` in what is solved: no floor of 1e-8 under deviances and 1 - leverage, and EQL1 uses the prior
-    weights and, for CAR and SAR, the same basis throughout.
+    `iterate_as_hglm` in what is solved: no floor of 1e-8 under deviances and 1 - leverage; EQL1 corrects every
+    pass, uses the prior weights and, for CAR and SAR, one basis throughout. Standard errors and leverages belong to
+    the final phi, lam. A dispersion whose fixed point is zero shrinks for ever (a log link ends at 2e-16).
     """
-    n, p = model.X.shape
     level = np.average(model.y, weights=model.weights)
     eta = model.X @ _constant(model.X, model.link, level) + model.offset - np.mean(model.offset)
     v, c = model.by_term(lambda f, g, x: g.link(x + f.psi), np.zeros(model.Z.shape[1])), None
-    d = deviances(model, eta, v, 0.0)[:n]
+    d = deviances(model, eta, v, 0.0)[: len(model.y)]
     phi, lam = _starting_dispersions(model, d.sum(), fix_disp)
     Xs, links = [model.X_disp, *model.X_rand_disp], [model.link_disp, *model.link_rand_disp]
     levels = [phi[0]] + [lam[0]] * len(model.terms)

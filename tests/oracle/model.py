@@ -7,6 +7,7 @@ eta, u = inverse link of v: the same on the scale of their density; psi = E(u); 
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -84,9 +85,9 @@ def observation_weights(model, eta, phi) -> Array:
     return model.weights * link.first(eta) ** 2 / (family.variance(link.inverse(eta)) * phi)
 
 
-def random_weights(model, v, u, lam) -> Array:
-    """W2 = r^2 / (V_M(u) lam)."""
-    return model.by_term(lambda f, g, v, u, lam: g.first(v) ** 2 / (f.variance(u) * lam), v, u, lam)
+def random_weights(model, v, u, lam, variance=None) -> Array:
+    """W2 = r^2 / (V_M(u) lam); `variance` in place of each term's V_M if given."""
+    return model.by_term(lambda f, g, v, u, lam: g.first(v) ** 2 / ((variance or f.variance)(u) * lam), v, u, lam)
 
 
 def working_responses(model, eta, v, *, slope_at=None) -> tuple[Array, Array]:
@@ -175,7 +176,20 @@ def dispersion_glm(d, h, X, link, **control) -> GLM:
 
 
 def build_model(
-    y, X, Zs, *, family, link, rand_families, weights, offset, X_disp, X_rand_disp, link_disp, link_rand_disp, rotate
+    y,
+    X,
+    Zs,
+    *,
+    family,
+    link,
+    rand_families,
+    weights=None,
+    offset=None,
+    X_disp=None,
+    X_rand_disp=None,
+    link_disp="log",
+    link_rand_disp=None,
+    rotate=True,
 ) -> Model:
     """Arrays, defaults, and the eigen basis of a spatial term: Z becomes ZG, with lam_j a function of d_j.
 
@@ -205,7 +219,7 @@ def build_model(
         link=link,
         X_disp=np.ones((len(y), 1)) if X_disp is None else np.asarray(X_disp, float),
         link_disp=link_disp,
-        terms=[slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)],
+        terms=[slice(a, b) for a, b in pairwise(ends)],
         rand_families=rand_families,
         X_rand_disp=X_rand_disp,
         link_rand_disp=link_rand_disp,

@@ -115,16 +115,19 @@ def bacteria_slopes() -> dict:
 def lip_cancer(random=NORMAL, **rest) -> dict:
     """O ~ Paff + offset(log E) + district effects, phi = 1."""
     d = data("lipcancer.csv")
-    return dict(
-        y=d["O"],
-        X=np.column_stack([np.ones(56), d["Paff"]]),
-        Zs=[np.eye(56)],
-        family="poisson",
-        link="log",
-        rand_families=[random],
-        offset=np.log(d["E"]),
-        fix_disp=1.0,
-    ) | rest
+    return (
+        dict(
+            y=d["O"],
+            X=np.column_stack([np.ones(56), d["Paff"]]),
+            Zs=[np.eye(56)],
+            family="poisson",
+            link="log",
+            rand_families=[random],
+            offset=np.log(d["E"]),
+            fix_disp=1.0,
+        )
+        | rest
+    )
 
 
 def neighbours() -> np.ndarray:

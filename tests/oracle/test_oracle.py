@@ -21,7 +21,16 @@ ATOL_OF_SUMMARY = 1e-10  # sums and means of residuals are zero up to rounding
 
 FAST_CASES = [name for name in CASES if name != "tut_qtlmas"]
 PAPER_CASES = [name for name in CASES if name.startswith("rj_") and "fixdisp" not in name]
-LIKELIHOOD_CASES = [name for name in FAST_CASES if "rotated" not in name]
+# hglm refuses a likelihood to a binomial or Poisson model with phi estimated; the rotated models were not asked for.
+WITHOUT_LIKELIHOOD = {
+    "rj_example3",
+    "rj_example3_noplot",
+    "tut_g2_bacteria_matrix",
+    "tut_g3_bacteria_slopes",
+    "lipcancer_CAR_rotated_EQL",
+    "lipcancer_CAR_rotated_EQL1",
+}
+LIKELIHOOD_CASES = [name for name in FAST_CASES if name not in WITHOUT_LIKELIHOOD]
 
 
 def values(x) -> np.ndarray:
@@ -76,9 +85,7 @@ def assert_same(result: Result, expected: dict, *, sign_free: bool = False) -> N
             theirs = expected[f"{name}_summary"]
             for statistic, ours_summary in summary(ours).items():
                 message = f"{statistic} of {name}"
-                assert_allclose(
-                    ours_summary, theirs[statistic], rtol=RTOL, atol=ATOL_OF_SUMMARY, err_msg=message
-                )
+                assert_allclose(ours_summary, theirs[statistic], rtol=RTOL, atol=ATOL_OF_SUMMARY, err_msg=message)
     if "p_value" in expected:
         assert_allclose(result.p, values(expected["p_value"]), rtol=RTOL)
     assert_same_dispersions(result, expected)
@@ -118,8 +125,6 @@ def test_gives_what_r_got_with_a_tight_stopping_rule(name):
 @pytest.mark.parametrize("name", LIKELIHOOD_CASES)
 def test_gives_the_likelihoods_that_r_got(name):
     expected = record(name)["calc_like"]
-    if "error" in expected:
-        pytest.skip(f"hglm: {expected['error']}")
     result = hglm(**CASES[name](), **call_control(name), calc_like=True)
     for field in ("hlik", "pvh", "pbvh", "cAIC"):
         assert_allclose(getattr(result.likelihoods, field), expected[field], rtol=RTOL, err_msg=field)
@@ -159,6 +164,20 @@ def test_gives_the_double_hglm_of_the_tutorial():
     assert_same(disp, expected["disp_model"])
 
 
+@pytest.mark.slow  # three QR decompositions of a dense 3025 x 2026 matrix
+def test_gives_what_r_got_for_the_animal_model():
+    """And the printed figures: 2 iterations, h2 = 0.4046. (To run on to conv = 1e-12 takes 157 iterations.)"""
+    result = hglm(**CASES["tut_qtlmas"]())
+    expected = record("tut_qtlmas")
+    assert_same(result, expected["got"])
+    assert result.iterations == expected["published"]["iterations"] == 2
+    # In print: fixef 7.279766, in R 7.279761; ranef -1.191733707 is bigRR's, hglm's is -1.191733705.
+    off = misprints(result, expected["published"])
+    assert set(off) == {"fixef", "ranef_first12"}
+    assert_allclose(result.fixef, expected["published"]["fixef"], atol=6e-6)
+    assert_allclose(result.ranef[:12], expected["published"]["ranef_first12"], atol=3e-9)
+
+
 # --- as printed in the papers -----------------------------------------------------------------------------------------
 
 ITERATIONS_IN_PRINT = {
@@ -170,6 +189,9 @@ ITERATIONS_IN_PRINT = {
     "tut_g2_bacteria_matrix": 14,
     "tut_g3_bacteria_slopes": 17,
 }
+# Today's hglm (`got_at_paper_conv`) gives -0.053449 and 0.77162 where the paper has -0.0535 and 0.771.
+VERSION_OF_2010 = {"rj_example3": {"df", "iterations"}, "rj_example5_seeds_beta": {"df", "iterations"}}
+MISPRINTED = {"rj_example2": {"fixef", "p_value"}}
 
 
 def control_of_publication(name: str) -> dict:
@@ -223,3 +245,45 @@ def units_of_last_digit(ours: np.ndarray, printed: np.ndarray) -> float:
 def test_takes_the_printed_number_of_iterations(name, iterations):
     assert record(name)["published"]["iterations"] == iterations
     assert hglm(**CASES[name](), **control_of_publication(name)).iterations == iterations
+
+
+@pytest.mark.parametrize("name", [name for name in ITERATIONS_IN_PRINT if name not in VERSION_OF_2010])
+def test_gives_the_printed_figures_digit_by_digit(name):
+    """All but two figures of Example 2, which are one unit off in their last digit."""
+    off = misprints(hglm(**CASES[name](), **control_of_publication(name)), record(name)["published"])
+    assert set(off) == MISPRINTED.get(name, set())
+    assert all(units < 1 for units in off.values())
+
+
+@pytest.mark.parametrize(("name", "same"), VERSION_OF_2010.items())
+def test_examples_3_and_5_differ_from_print_in_the_third_digit(name, same):
+    """The package of 2010 was another version: fixed effects within 0.2 %, but not the printed digits.
+
+    The record shows that today's R package differs from print in the same way: it agrees with the oracle to 1e-8.
+    """
+    result, published = hglm(**CASES[name](), conv=1e-4), record(name)["published"]
+    off = misprints(result, published)
+    assert {"fixef", "se_fixef", "t_value", "p_value", "varRanef", "ranef_disp_model"} <= set(off)
+    assert same.isdisjoint(off) and same <= set(published)
+    assert_allclose(result.fixef, published["fixef"], rtol=2e-3)
+    assert_allclose(result.var_ranef, published["varRanef"], rtol=5e-4)
+
+
+# --- where hglm stops with an error ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "link", "random"),
+    [("Gamma", "inverse", ("inverse.gamma", "inverse")), ("binomial", "cloglog", ("Gamma", "log"))],
+)
+def test_diverges_where_hglm_does(family, link, random):
+    """v0 = linkinv(0) is infinite, or makes the first eta too large; without that slip both models have a fit."""
+    rng = np.random.default_rng(4)
+    group = np.repeat(np.arange(8), 20)
+    v = rng.gamma(4, 0.25, 8)[group]
+    y = rng.gamma(5, 1 / (5 * (2 + v))) if family == "Gamma" else rng.binomial(1, 1 - np.exp(-v)).astype(float)
+    call = dict(y=y, X=np.ones((160, 1)), Zs=[indicators(group)], family=family, link=link, rand_families=[random])
+    call["fix_disp"] = None if family == "Gamma" else 1.0
+    with pytest.raises(Diverged, match=r"GLM\.MME diverged"):
+        hglm(**call)
+    assert hglm(**call, fixed_point=True).converged

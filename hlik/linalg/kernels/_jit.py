@@ -28,11 +28,11 @@ VOID = types.void
 returns = types.Tuple
 
 
-def compiled(signature: Any, fastmath: bool = False) -> Callable[[Function], Function]:
+def compiled(signature: Any) -> Callable[[Function], Function]:
     """Compile at import, for this signature only, or load from numba's cache."""
 
     def decorate(function: Function) -> Function:
-        options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+        options = {"nogil": True, "error_model": "numpy"}
         try:
             return njit(signature, cache=True, **options)(function)
         except RuntimeError as error:  # numba finds no directory that it may write to
@@ -46,3 +46,8 @@ def compiled(signature: Any, fastmath: bool = False) -> Callable[[Function], Fun
 def inner(function: Function) -> Function:
     """Compile a function that only kernels call; it becomes part of them."""
     return njit(nogil=True, error_model="numpy")(function)
+
+
+def inner_reordered(function: Function) -> Function:
+    """As `inner`, and its sums may be taken in another order, which vector registers need."""
+    return njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})(function)

@@ -53,7 +53,7 @@ def _quotient_graph(indptr: Int64, indices: Int32) -> tuple[_Graph, Int32, int]:
     start = np.zeros(n, np.int64)
     for j in range(1, n):
         start[j] = start[j - 1] + length[j - 1]
-    used = length.sum()
+    used = int(length.sum())
     lists = np.empty(used + used // 2 + 4 * n + 16, np.int32)
     free = start.copy()
     for j in range(n):
@@ -130,7 +130,7 @@ def _make_room(graph: _Graph, lists: Int32, used: int, me: int) -> tuple[Int32, 
         return lists, used
     alive = graph.length.sum()
     moved = np.empty(max(len(lists), 2 * (alive + needed)), np.int32)
-    used = np.int64(0)
+    used = 0
     for i in range(len(graph.start)):
         first = graph.start[i]
         for x in range(graph.length[i]):
@@ -147,7 +147,7 @@ def _new_element(graph: _Graph, queue: _DegreeLists, lists: Int32, used: int, me
     Takes the variables of L_me out of the queue and makes their weights negative. Returns the length used.
     """
     first = used
-    size = np.int64(0)
+    size = 0
     graph.weight[me] = -graph.weight[me]  # out of everybody's list
     n_elements = graph.n_elements[me]
     for t in range(n_elements + 1):
@@ -384,8 +384,8 @@ def minimum_degree(indptr: Int64, indices: Int32, dense: int) -> Int32:
     n_pivots, eliminated = _start_queue(graph, queue, pivots, dense)
     bucket, chain = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
     hashes, seen = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    stamp = np.int64(2)
-    lowest = np.int64(0)
+    stamp = 2
+    lowest = 0
     while eliminated < n:
         while queue.head[lowest] == -1:
             lowest += 1

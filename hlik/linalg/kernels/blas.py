@@ -7,12 +7,13 @@ numba's cache and crash the next process.
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
 from ._jit import inner
+from ._types import Float, Int64
 
 _ROUTINES = {"gemm": "blas", "symm": "blas", "trsm": "blas", "potrf": "lapack", "potri": "lapack"}
 ADDRESSES = np.array(
@@ -50,8 +51,8 @@ def _call_fortran(typing_context: Any, address: Any, arguments: Any) -> Any:
 
 
 @inner
-def _address(array, offset):
-    return np.int64(array.ctypes.data) + 8 * np.int64(offset)
+def _address(array: Float, offset: int) -> int:
+    return array.ctypes.data + 8 * offset
 
 
 # Every matrix below is a block of a flat array in column-major order: the array, the position of the block's first entry
@@ -59,7 +60,25 @@ def _address(array, offset):
 
 
 @inner
-def gemm(blas, trans_a, trans_b, m, n, k, alpha, A, a, lda, B, b, ldb, beta, C, c, ldc):
+def gemm(
+    blas: Int64,
+    trans_a: np.uint8,
+    trans_b: np.uint8,
+    m: int,
+    n: int,
+    k: int,
+    alpha: float,
+    A: Float,
+    a: int,
+    lda: int,
+    B: Float,
+    b: int,
+    ldb: int,
+    beta: float,
+    C: Float,
+    c: int,
+    ldc: int,
+) -> None:
     """C (m, n) = alpha op(A) (m, k) op(B) (k, n) + beta C."""
     _call_fortran(
         blas[GEMM],
@@ -82,7 +101,22 @@ def gemm(blas, trans_a, trans_b, m, n, k, alpha, A, a, lda, B, b, ldb, beta, C, 
 
 
 @inner
-def symm_left(blas, m, n, alpha, A, a, lda, B, b, ldb, beta, C, c, ldc):
+def symm_left(
+    blas: Int64,
+    m: int,
+    n: int,
+    alpha: float,
+    A: Float,
+    a: int,
+    lda: int,
+    B: Float,
+    b: int,
+    ldb: int,
+    beta: float,
+    C: Float,
+    c: int,
+    ldc: int,
+) -> None:
     """C (m, n) = alpha A (m, m) B (m, n) + beta C, A symmetric, only its lower triangle read."""
     _call_fortran(
         blas[SYMM],
@@ -104,7 +138,9 @@ def symm_left(blas, m, n, alpha, A, a, lda, B, b, ldb, beta, C, c, ldc):
 
 
 @inner
-def trsm(blas, side, trans, m, n, A, a, lda, B, b, ldb):
+def trsm(
+    blas: Int64, side: np.uint8, trans: np.uint8, m: int, n: int, A: Float, a: int, lda: int, B: Float, b: int, ldb: int
+) -> None:
     """B (m, n) = op(A)^-1 B, or B op(A)^-1 for side R; A lower triangular."""
     _call_fortran(
         blas[TRSM],
@@ -125,12 +161,14 @@ def trsm(blas, side, trans, m, n, A, a, lda, B, b, ldb):
 
 
 @inner
-def potrf(blas, n, A, a, lda):
+def potrf(blas: Int64, n: int, A: Float, a: int, lda: int) -> int:
     """Replace the lower triangle of A by its Cholesky factor; returns LAPACK's info."""
-    return _call_fortran(blas[POTRF], (L, np.int32(n), _address(A, a), np.int32(lda), np.int32(0)))
+    info: int = _call_fortran(blas[POTRF], (L, np.int32(n), _address(A, a), np.int32(lda), np.int32(0)))
+    return info
 
 
 @inner
-def potri(blas, n, A, a, lda):
+def potri(blas: Int64, n: int, A: Float, a: int, lda: int) -> int:
     """Replace a Cholesky factor in the lower triangle of A by the inverse of the matrix factorised."""
-    return _call_fortran(blas[POTRI], (L, np.int32(n), _address(A, a), np.int32(lda), np.int32(0)))
+    info: int = _call_fortran(blas[POTRI], (L, np.int32(n), _address(A, a), np.int32(lda), np.int32(0)))
+    return info

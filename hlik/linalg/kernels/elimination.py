@@ -12,9 +12,7 @@ from ._types import Int32, Int64
 
 
 @inner
-def triangle_lists(
-    indptr: Int64, indices: Int32, inverse_perm: Int32, by_row: bool
-) -> tuple[Int64, Int32, Int64]:
+def triangle_lists(indptr: Int64, indices: Int32, inverse_perm: Int32, by_row: bool) -> tuple[Int64, Int32, Int64]:
     """Permuted lower triangle as lists of its rows (columns j <= i) or of its columns (rows i >= j), unsorted.
 
     Returns pointers (n + 1,), numbers (nnz,), and the position of each entry in the input (nnz,).

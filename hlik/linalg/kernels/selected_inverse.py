@@ -126,9 +126,7 @@ def _invert_block(
     _gather(blocks, Z, blocks.rows[blocks.row_ptr[s] + n_columns : blocks.row_ptr[s + 1]], positions, gathered)
     below = begin + n_columns
     symm_left(blas, n_below, n_columns, -1.0, gathered, 0, n_below, Y, 0, n_below, 0.0, Z, below, n_rows)
-    gemm(
-        blas, T, N, n_columns, n_columns, n_below, -1.0, Y, 0, n_below, Z, below, n_rows, 1.0, Z, begin, n_rows
-    )
+    gemm(blas, T, N, n_columns, n_columns, n_below, -1.0, Y, 0, n_below, Z, below, n_rows, 1.0, Z, begin, n_rows)
 
 
 @compiled(VOID(INT64, INT32, INT64, INT32, INT64, INT32, FLOAT, FLOAT_OUT))

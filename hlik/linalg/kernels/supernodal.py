@@ -100,7 +100,23 @@ def _update_by_gemm(
         if contiguous:
             target = blocks.value_ptr[s] + np.int64(relative[start]) * (s_height + 1)
             gemm(
-                blas, N, T, length, width, n_columns, -1.0, L, source, height, L, source, height, 1.0, L, target, s_height
+                blas,
+                N,
+                T,
+                length,
+                width,
+                n_columns,
+                -1.0,
+                L,
+                source,
+                height,
+                L,
+                source,
+                height,
+                1.0,
+                L,
+                target,
+                s_height,
             )
             continue
         gemm(blas, N, T, length, width, n_columns, 1.0, L, source, height, L, source, height, 0.0, work, 0, length)
@@ -163,17 +179,15 @@ def _factorise_block(blas: Int64, n_rows: int, n_columns: int, L: Float, begin: 
 @inner
 def _longest_rows(first: Int32, row_ptr: Int64) -> int:
     """Rows of the longest supernode that has more than one column."""
-    longest = np.int64(1)
+    longest = 1
     for s in range(len(first) - 1):
         if first[s + 1] - first[s] > 1:
-            longest = max(longest, row_ptr[s + 1] - row_ptr[s])
+            longest = max(longest, int(row_ptr[s + 1] - row_ptr[s]))
     return longest
 
 
 @compiled(SIZE(INT64, INT32, INT64, INT32, INT64, INT32, FLOAT_OUT))
-def factorise(
-    blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, owner: Int32, L: Float
-) -> int:
+def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, owner: Int32, L: Float) -> int:
     """Replace the lower triangle of A, spread over L's pattern, by L. Returns how many pivots were positive in a row."""
     blocks = Blocks(first, row_ptr, rows, value_ptr, owner)
     n_supernodes = len(first) - 1

@@ -1,0 +1,60 @@
+"""Which link a function is the inverse of, however it was written: found numerically."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hlik.graph import forms as fm
+from hlik.graph.algebra import as_function
+from hlik.graph.forms import Affine, Form, Function, Mapped
+from hlik.links import LINKS, Link
+
+NEAR = np.array([-0.61, 0.53])  # where every inverse link is far from the ends of its range
+NEAR_POSITIVE = np.array([0.53, 1.09])
+TOLERANCE = 1e-10  # relative
+
+
+def linked(form: Form) -> tuple[Affine, Link] | None:
+    """The affine form a and the link g with ``form = g^-1(a)``, or None."""
+    if isinstance(form, Affine):
+        return form, LINKS["identity"]
+    if isinstance(form, Mapped) and form.is_exp:
+        return form.affine, LINKS["log"]
+    if fm.is_constant(form):
+        return Affine({}, np.asarray(form, dtype=float)), LINKS["identity"]
+    found = as_function(form)
+    link = None if found is None else find_link(found[1])
+    if found is None or link is None:
+        return None
+    return fm.scaled(found[0], link[1], link[2]), link[0]
+
+
+def find_link(function: Function) -> tuple[Link, float, float] | None:
+    """The link g and the numbers k and c with ``function(t) = g^-1(k t + c)``, or None.
+
+    Two points give k and c, ten more must agree to 1e-10, and two far ones to 1e-6: a clipped probability is no
+    inverse link, unless it is clipped beyond eta = 8 to keep logarithms finite.
+    """
+    with np.errstate(all="ignore"):
+        for link in LINKS.values():
+            positive = not link.valid_eta(fm.TEST_POINTS).all()
+            near = NEAR_POSITIVE if positive else NEAR
+            first, second = np.asarray(link.link(np.asarray(function(near), dtype=float)))
+            slope = float((second - first) / (near[1] - near[0]))
+            if not np.isfinite(slope) or slope == 0:
+                continue
+            slope = fm.rounded(slope)
+            shift = float(first - slope * near[0])
+            shift = 0.0 if abs(shift) < 1e-14 * abs(slope) else fm.rounded(shift)
+            if _agrees(function, link, slope, shift, positive):
+                return link, slope, shift
+    return None
+
+
+def _agrees(function: Function, link: Link, slope: float, shift: float, positive: bool) -> bool:
+    for points, relative, absolute in ((fm.TEST_POINTS, TOLERANCE, 0.0), (fm.FAR_POINTS, 1e-6, 1e-9)):
+        eta = np.abs(points) if positive else points
+        expected, found = link.inverse(eta), np.asarray(function((eta - shift) / slope), dtype=float)
+        if not np.all(np.abs(found - expected) <= relative * np.abs(expected) + absolute):
+            return False
+    return True

@@ -25,6 +25,7 @@ from hlik.linalg import BorderedSystem, NotPositiveDefinite
 from hlik.model import HierarchicalModel, Response
 
 MAX_HALVINGS = 30
+TINY_SLOPE = 1e-10  # log-likelihood units: nothing left to gain
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +42,9 @@ class Dispersions:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """The augmented model at one (beta, v): predictor, weights, scores, quasi-likelihood.
+    """The augmented model at one (beta, v): predictor, means, weights and scores.
 
-    `weight` and `score` have shape (N,), `random_weight` (the diagonal of D) and `random_score` shape (q,);
-    `objective` is ``-sum(w d / phi) / 2 + sum(k(v) / lam)``.
+    `weight` and `score` have shape (N,), `random_weight` (the diagonal of D) and `random_score` shape (q,).
     """
 
     beta: np.ndarray
@@ -55,7 +55,6 @@ class Point:
     score: np.ndarray
     random_weight: np.ndarray
     random_score: np.ndarray
-    objective: float
 
 
 def dispersions(model: HierarchicalModel, theta: np.ndarray) -> Dispersions:
@@ -99,7 +98,6 @@ class AugmentedModel:
     ) -> Point | None:
         """As `at`, with the predictor already known."""
         mu, weight, score = np.empty_like(eta), np.empty_like(eta), np.empty_like(eta)
-        objective = 0.0
         for response, phi in zip(self.model.responses, spread.phi, strict=True):
             rows, family, link = response.rows, response.family, response.link
             assert family is not None
@@ -110,7 +108,6 @@ class AugmentedModel:
             mu[rows], weight[rows], score[rows] = family.working(response.y, part, link, phi, response.weight)
             if not np.all(family.valid_mean(mu[rows])):
                 return None
-            objective -= 0.5 * float(np.sum(deviance_components(response, mu[rows]) / phi))
         random_weight, random_score = np.empty_like(v), np.empty_like(v)
         for effect, lam in zip(self.model.random_effects, spread.lam, strict=True):
             own, term = v[effect.index], effect.family
@@ -119,10 +116,17 @@ class AugmentedModel:
                 return None
             curvature, slope = term.working(own)
             random_weight[effect.index], random_score[effect.index] = curvature / lam, slope / lam
-            objective += float(np.sum(term.kernel(own) / lam))
-        if not np.isfinite(objective):
-            return None
-        return Point(beta, v, eta, mu, weight, score, random_weight, random_score, objective)
+        finite = np.isfinite(score.sum()) and np.isfinite(weight.sum()) and np.isfinite(random_score.sum())
+        return Point(beta, v, eta, mu, weight, score, random_weight, random_score) if finite else None
+
+    def objective(self, point: Point, spread: Dispersions) -> float:
+        """The quasi-likelihood ``-(sum w d / phi + sum d(v) / lam) / 2``: zero where all deviances are."""
+        total = 0.0
+        for response, phi in zip(self.model.responses, spread.phi, strict=True):
+            total -= 0.5 * float(np.sum(deviance_components(response, point.mu[response.rows]) / phi))
+        for effect, lam in zip(self.model.random_effects, spread.lam, strict=True):
+            total -= 0.5 * float(np.sum(effect.family.deviance(point.v[effect.index]) / lam))  # type: ignore[union-attr]
+        return total
 
     def factor(self, point: Point):
         """Factor H at a point; a singular H is a `ModelError` that names the column."""
@@ -154,26 +158,29 @@ class AugmentedModel:
     def step(
         self, point: Point, direction: tuple[np.ndarray, np.ndarray], spread: Dispersions, slope: float
     ) -> tuple[Point, float]:
-        """Move along `direction`, halving until the quasi-likelihood does not fall (Armijo, 1e-4).
+        """Move along `direction`, halving until the step is acceptable; the new point and the step length.
 
-        `slope` is its derivative along the direction; a negative or tiny one means that the direction solves other
-        equations (HL11) or rounding: then only the ranges are checked. Returns the new point and the step length.
+        `slope` is the derivative of the quasi-likelihood along the direction. A step is acceptable where that has
+        fallen by a tenth or more (curvature condition; for log-concave models the quasi-likelihood has then risen),
+        or else where the quasi-likelihood has risen (Armijo, 1e-4), which costs a pass over the deviances. A negative
+        or tiny slope means that the direction solves other equations (HL11), or rounding: then only ranges count.
         """
         d_beta, d_v = direction
         d_eta = self.model.X @ d_beta + (self.model.Z @ d_v if d_v.size else 0.0)
         length = 1.0
-        tiny = 1e-9 * (1.0 + abs(point.objective))
         for _ in range(MAX_HALVINGS):
-            new = self.at_predictor(
-                point.beta + length * d_beta, point.v + length * d_v, point.eta + length * d_eta, spread
-            )
-            if new is not None and (
-                slope <= tiny
-                or new.objective >= point.objective + 1e-4 * length * slope - 1e-12 * abs(point.objective)
-            ):
-                return new, length
+            moved = point.beta + length * d_beta, point.v + length * d_v, point.eta + length * d_eta
+            new = self.at_predictor(*moved, spread)
+            if new is not None:
+                after = float(d_eta @ new.score + d_v @ new.random_score)
+                if slope <= TINY_SLOPE or abs(after) <= 0.9 * slope or self._rises(point, new, spread, length * slope):
+                    return new, length
             length *= 0.5
         return point, 0.0
+
+    def _rises(self, point: Point, new: Point, spread: Dispersions, expected: float) -> bool:
+        before = self.objective(point, spread)
+        return self.objective(new, spread) >= before + 1e-4 * expected - 1e-12 * abs(before)
 
 
 def deviance_components(response: Response, mu: np.ndarray) -> np.ndarray:

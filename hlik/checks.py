@@ -15,6 +15,7 @@ RANK_TOLERANCE = (
     1e-11  # smallest eigenvalue of the correlation matrix of the columns: condition number about 3e5
 )
 SEPARATION_SECONDS = 2.0
+SAMPLE_ROWS = 5000
 SEPARATION_CELLS = 2_000_000  # entries of the linear programme above which separation is left to the fit
 
 
@@ -77,13 +78,44 @@ def _check_separation(model: HierarchicalModel, response: Response) -> None:
     counts = response.family.name == "poisson"
     low, high = y == 0, np.zeros_like(y, dtype=bool) if counts else y == 1
     increasing = response.link is None or response.link.name not in ("inverse", "loglog_complement")
-    if not increasing or not np.any(low | high) or X.size > SEPARATION_CELLS:
+    inside = X[~(low | high)]
+    if not increasing or not np.any(low | high) or _full_rank(inside):
         return
-    signed = np.where(high[:, None], X, -X)
-    free = np.unique(signed[low | high], axis=0)
-    between = np.unique(X[~(low | high)], axis=0)
-    if between.shape[0] and np.linalg.matrix_rank(between) == X.shape[1]:
+    signed = np.where(high[:, None], X, -X)[low | high]
+    direction = _separating_direction(_sample(signed), inside)
+    if direction is None:  # no direction separates a sample, so none separates all rows
         return
+    if signed.shape[0] > SAMPLE_ROWS:
+        direction = _separating_direction(signed, inside) if signed.size <= SEPARATION_CELLS else None
+        if direction is None:
+            return
+    names = [model.X_names[used[k]] for k in np.flatnonzero(np.abs(direction) > 1e-7)]
+    edge = "is 0 (or 1) in every row" if np.all(low) or np.all(high) else "is separated"
+    raise ModelError(
+        f"Response {response.name!r} {edge}: the fixed effects {names} predict it perfectly in some rows, so their "
+        f"maximum-likelihood estimates are infinite. Drop or merge the columns, or make them random effects."
+    )
+
+
+def _full_rank(X: np.ndarray) -> bool:
+    """Whether the columns are independent, by the Gram matrix: rows inside the support then fix every direction."""
+    if X.shape[0] < X.shape[1]:
+        return False
+    norms = np.sqrt(np.einsum("ij,ij->j", X, X))
+    if np.any(norms == 0):
+        return False
+    return bool(np.linalg.eigvalsh((X.T @ X) / np.outer(norms, norms))[0] > RANK_TOLERANCE)
+
+
+def _sample(rows: np.ndarray) -> np.ndarray:
+    """At most `SAMPLE_ROWS` rows, evenly taken."""
+    return rows if rows.shape[0] <= SAMPLE_ROWS else rows[:: -(-rows.shape[0] // SAMPLE_ROWS)]
+
+
+def _separating_direction(signed: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
+    """A direction b with ``signed @ b >= 0``, not zero in all rows, and ``inside @ b = 0``; None where none exists."""
+    free = np.unique(signed, axis=0)
+    between = np.unique(inside, axis=0)
     solution = optimize.linprog(
         -free.sum(axis=0),
         A_ub=-free,
@@ -93,14 +125,7 @@ def _check_separation(model: HierarchicalModel, response: Response) -> None:
         bounds=(-1, 1),
         options={"time_limit": SEPARATION_SECONDS},
     )
-    if solution.status != 0 or -solution.fun < 1e-7:
-        return
-    names = [model.X_names[used[k]] for k in np.flatnonzero(np.abs(solution.x) > 1e-7)]
-    edge = "is 0 (or 1) in every row" if np.all(low) or np.all(high) else "is separated"
-    raise ModelError(
-        f"Response {response.name!r} {edge}: the fixed effects {names} predict it perfectly in some rows, so their "
-        f"maximum-likelihood estimates are infinite. Drop or merge the columns, or make them random effects."
-    )
+    return None if solution.status != 0 or -solution.fun < 1e-7 else solution.x
 
 
 def _warn_empty_levels(model: HierarchicalModel) -> None:

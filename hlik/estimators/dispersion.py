@@ -73,6 +73,7 @@ class DispersionState:
     components: tuple[Component, ...]
     leverage: np.ndarray
     random_leverage: np.ndarray
+    objective: float
 
 
 def dispersion_state(
@@ -81,35 +82,46 @@ def dispersion_state(
     """Leverages, deviances, G(theta) and its information matrices."""
     leverage = bordered.leverages()
     random_leverage = point.random_weight * bordered.inverse_diagonal()[1]
-    components = tuple(_components(model, theta, spread, point, leverage, random_leverage))
+    deviance, random_deviance = response_deviances(model, point.mu), random_deviances(model, point.v)
+    freedom, random_freedom = 1.0 - leverage, 1.0 - random_leverage
+    components = tuple(_components(model, theta, spread, (deviance, freedom), (random_deviance, random_freedom)))
     r = model.n_theta
     score = sum((c.score() for c in components), np.zeros(r))
     gamma = sum((c.gamma_information() for c in components), np.zeros((r, r)))
     average = _average_information(model, components, point, bordered) if r else np.zeros((0, 0))
     drive = gamma @ (gamma_glm(model, theta, components) - theta) if r else score
-    return DispersionState(score, drive, gamma, average, components, leverage, random_leverage)
+    objective = _objective(model, spread, deviance, random_deviance)
+    return DispersionState(score, drive, gamma, average, components, leverage, random_leverage, objective)
+
+
+def _objective(
+    model: HierarchicalModel, spread: Dispersions, deviance: np.ndarray, random_deviance: np.ndarray
+) -> float:
+    """The quasi-likelihood ``-(sum w d / phi + sum d(v) / lam) / 2``."""
+    total = sum(float((deviance[r.rows] / phi).sum()) for r, phi in zip(model.responses, spread.phi, strict=True))
+    total += sum(
+        float((random_deviance[e.index] / lam).sum()) for e, lam in zip(model.random_effects, spread.lam, strict=True)
+    )
+    return -0.5 * total
 
 
 def _components(
     model: HierarchicalModel,
     theta: np.ndarray,
     spread: Dispersions,
-    point: Point,
-    leverage: np.ndarray,
-    random_leverage: np.ndarray,
+    rows: tuple[np.ndarray, np.ndarray],
+    effects: tuple[np.ndarray, np.ndarray],
 ) -> list[Component]:
+    """The gamma GLMs; `rows` and `effects` hold (deviances, one minus leverages)."""
     found = []
-    deviance, random_deviance = response_deviances(model, point.mu), random_deviances(model, point.v)
     for response, phi in zip(model.responses, spread.phi, strict=True):
         if response.dispersion is not None:
             slope = response.dispersion.jacobian(theta) / phi[:, None]
-            part = response.rows
-            found.append(Component(slope, phi, deviance[part], 1.0 - leverage[part]))
+            found.append(Component(slope, phi, rows[0][response.rows], rows[1][response.rows]))
     for effect, lam in zip(model.random_effects, spread.lam, strict=True):
         assert effect.dispersion is not None
         slope = effect.dispersion.jacobian(theta) / lam[:, None]
-        part = effect.index
-        found.append(Component(slope, lam, random_deviance[part], 1.0 - random_leverage[part]))
+        found.append(Component(slope, lam, effects[0][effect.index], effects[1][effect.index]))
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
-from pytensor.gradient import Rop
+from pytensor.gradient import NullTypeGradError, Rop
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import ancestors, graph_inputs
@@ -49,7 +49,7 @@ class GraphMap:
     def jacobian(self, theta: np.ndarray) -> np.ndarray:
         """Derivatives by automatic differentiation, shape (m, r): by rows or columns, whichever are fewer."""
         matrix = np.zeros((self.size, self._n_theta))
-        if self.size < self._columns.size:
+        if self.size < self._columns.size or self._pushforward is None:
             for row, unit in enumerate(np.eye(self.size)):
                 matrix[row] = self._pullback(theta, unit)[0]
         else:
@@ -67,10 +67,14 @@ class GraphMap:
         return Interpreter([self._theta, weights], [gradient])
 
     @cached_property
-    def _pushforward(self) -> Interpreter:
-        """``J d`` for a vector d."""
+    def _pushforward(self) -> Interpreter | None:
+        """``J d`` for a vector d; None where an Op lacks the second derivatives that this takes."""
         direction = pt.dvector("direction")
-        return Interpreter([self._theta, direction], [Rop(self._expression, self._theta, direction)])
+        try:
+            derivative = Rop(self._expression, self._theta, direction)
+        except (NullTypeGradError, NotImplementedError):
+            return None
+        return Interpreter([self._theta, direction], [derivative])
 
 
 def graph_map(

@@ -14,6 +14,7 @@ from hlik.graph.describe import distribution_name, distribution_parameters, list
 from hlik.graph.families import ResponseParts, response_parts
 from hlik.graph.find_link import linked
 from hlik.graph.forms import Affine, Form, Mapped, Opaque, Product
+from hlik.graph.products import without_signs
 from hlik.graph.walk import Walker
 from hlik.links import Link
 
@@ -46,9 +47,9 @@ def read_predictor(walker: Walker, rv: Variable, random: Sequence[str]) -> Predi
     if parts is None:
         return _of_unknown(walker, rv, random)
     others = [part for part in (parts.dispersion, parts.trials, parts.shift) if part is not None]
-    other_inputs = frozenset().union(*(fm.inputs_of(walker.form(part)) for part in others))
+    other_inputs = frozenset().union(*(fm.inputs_of(without_signs(walker.form(part))) for part in others))
     mean = walker.form(parts.mean)
-    found = linked(mean)
+    found = linked(mean, positive=not parts.family.valid_mean(np.array(-1.0)))
     if found is not None:
         return Predictor(parts, fm.broadcast(found[0], walker.shape(rv)), found[1], other_inputs)
     obstacle = f"the mean of {rv.name!r} is no function of a linear predictor: {why_not_linear(walker, mean)}"
@@ -104,7 +105,8 @@ def _of_unknown(walker: Walker, rv: Variable, random: Sequence[str]) -> Predicto
         return Predictor(None, None, None, opaque.union(*(part.inputs for part in found)), obstacle)
     others = opaque.union(*(part.inputs for part in found if not fm.same_affine(part.affine, chosen.affine)))
     affine, link = linked(chosen) or (chosen.affine, None)
-    return Predictor(None, fm.broadcast(affine, shape), link, others, obstacle)
+    numbers = np.arange(size).reshape(shape)
+    return Predictor(None, fm.gathered(affine, numbers), link, others, obstacle)
 
 
 def last_affine(walker: Walker, roots: Sequence[Variable]) -> tuple[list[Mapped], frozenset[str]]:

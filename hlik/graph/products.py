@@ -13,7 +13,7 @@ import numpy as np
 
 from hlik.graph import forms as fm
 from hlik.graph.algebra import SEVERAL, add, as_function, compose, opaque, relate, uniform
-from hlik.graph.forms import Affine, Form, Mapped, Opaque, Product
+from hlik.graph.forms import Affine, Form, Function, Mapped, Opaque, Product
 
 
 def multiply(forms: Sequence[Form]) -> Form:
@@ -53,6 +53,24 @@ def logarithm(form: Form) -> Form:
         coefficient, factors = factors_of(form)
         return add([np.log(coefficient), *(compose(np.log, [factor]) for factor in factors)])
     return compose(np.log, [form])
+
+
+def _factorwise(function: Function, form: Form) -> Form:
+    """A function for which ``f(a b) = f(a) f(b)``."""
+    coefficient, factors = factors_of(form)
+    return multiply([function(coefficient), *(compose(function, [factor]) for factor in factors)])
+
+
+def without_signs(form: Form) -> Form:
+    """A form that must be positive, without the factors that are signs: PyMC multiplies by ``sign(sigma)``."""
+    if not isinstance(form, Product):
+        return form
+    with np.errstate(all="ignore"):
+        kept = [factor for factor in form.factors if not np.all(np.abs(factor.function(fm.TEST_POINTS)) == 1)]
+    if len(kept) == len(form.factors):
+        return form
+    shaped = [Mapped(f.function, fm.broadcast(f.affine, form.shape), f.is_exp) for f in kept]
+    return _simplest(np.abs(np.broadcast_to(form.coefficient, form.shape)), shaped)
 
 
 def is_positive(form: Form) -> bool:
@@ -157,5 +175,7 @@ ELEMENTWISE: dict[str, Callable[[Form], Form]] = {
     "Reciprocal": lambda form: power(form, -1.0),
     "Log": logarithm,
     "Neg": lambda form: multiply([np.asarray(-1.0), form]),
+    "Sign": lambda form: _factorwise(np.sign, form),
+    "Abs": lambda form: _factorwise(np.abs, form),
 }
 """Functions of one argument that go through a product factor by factor, by the name of their scalar Op."""

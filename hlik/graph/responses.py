@@ -127,7 +127,7 @@ def _dispersion(
         return None, f"response {name!r} has a shift (alpha), which the exponential family does not have"
     if parts.dispersion is None:
         return None, None
-    found = layout.map_of(walker, parts.dispersion, shape)
+    found = layout.map_of(walker, parts.dispersion, shape, positive=True)
     if found is not None:
         return found, None
     inputs = fm.inputs_of(walker.form(parts.dispersion))

@@ -131,6 +131,8 @@ def filled(form: Form, forms: Sequence[Form]) -> Form:
 
 def _chosen(node: Apply, condition: np.ndarray, branches: Sequence[Form]) -> Form:
     """Elements of the first branch where the condition (data) holds, of the second elsewhere."""
+    if algebra.uniform(condition):
+        return filled(branches[0 if condition.flat[0] else 1], [condition, *branches])
     from hlik.graph.moving_rules import joined
 
     first, second = (element_numbers(form) for form in branches)

@@ -14,6 +14,7 @@ from hlik.graph import rows as lin
 from hlik.graph.find_link import linked
 from hlik.graph.forms import Affine
 from hlik.graph.graph_map import graph_map
+from hlik.graph.products import without_signs
 from hlik.graph.walk import Walker
 from hlik.links import Link
 from hlik.maps import ConstantMap, LinkMap, ThetaMap
@@ -44,13 +45,20 @@ class ThetaLayout:
         return max((part.stop for part in self.index.values()), default=0)
 
     def map_of(
-        self, walker: Walker, expression: Variable, shape: tuple[int, ...] | None = None
+        self,
+        walker: Walker,
+        expression: Variable,
+        shape: tuple[int, ...] | None = None,
+        positive: bool = False,
     ) -> ThetaMap | None:
         """The expression as a function of theta; None where it depends on other free variables.
 
-        With a `shape` the map has one value, where all are equal, or as many as that shape, in C order.
+        With a `shape` the map has one value, where all are equal, or as many as that shape, in C order. With
+        `positive` the expression is known to be positive (a variance).
         """
         form = walker.form(expression)
+        if positive:
+            form = without_signs(form)
         wanted = fm.shape_of(form) if shape is None else shape
         if fm.is_constant(form):
             values = np.asarray(form, dtype=float)

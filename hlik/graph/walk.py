@@ -83,12 +83,23 @@ class Walker:
         static = rv.type.shape
         if all(size is not None for size in static):
             return tuple(static)
-        op, node = rv.owner.op, rv.owner
-        if getattr(op, "ndim_supp", None) == 0 and hasattr(op, "size_param"):
-            size = op.size_param(node)
-            if size.type.ndim == 1 and fm.is_constant(self.form(size)):
-                return tuple(int(k) for k in self.value(size))
+        if rv in self.observed:
+            return np.shape(self.value(rv))
+        found = self._univariate_shape(rv)
+        if found is not None:
+            return found
         return tuple(int(k) for k in self.model.eval_rv_shapes()[rv.name])  # compiles; multivariates only
+
+    def _univariate_shape(self, rv: Variable) -> tuple[int, ...] | None:
+        """Shape of a univariate random variable by its size, or by its parameters where it has none."""
+        op, node = rv.owner.op, rv.owner
+        if getattr(op, "ndim_supp", None) != 0 or not hasattr(op, "size_param"):
+            return None
+        size = op.size_param(node)
+        if getattr(getattr(size, "type", None), "ndim", 0) == 1:
+            return tuple(int(k) for k in self.value(size)) if fm.is_constant(self.form(size)) else None
+        shapes = [fm.shape_of(self.form(parameter)) for parameter in op.dist_params(node)]
+        return None if None in shapes else np.broadcast_shapes(*shapes)  # type: ignore[arg-type]
 
     def value_shape(self, rv: Variable) -> tuple[int, ...]:
         """Shape of the value variable of a free random variable: that of its transform of an array of ones."""

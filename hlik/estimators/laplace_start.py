@@ -9,8 +9,10 @@ import numpy as np
 from hlik.errors import ModelError
 from hlik.estimators.base import RUNNING
 from hlik.estimators.eql import EQL
-from hlik.estimators.starts import check_start, start_beta, start_theta
+from hlik.estimators.starts import check_start, start_beta, start_theta, unconstrained
 from hlik.hlikelihood import HLikelihood
+from hlik.model import HierarchicalModel
+from hlik.profile import ModeError, Profile
 
 EQL_TOLERANCE = 1e-2  # standard errors: the start need not be better than the difference between EQL and Laplace
 
@@ -56,10 +58,35 @@ def start_psi(
 
 
 def _plain(likelihood: HLikelihood, integrate_beta: bool, start: dict[str, np.ndarray]) -> Start:
+    """theta as given or zero (scales of one), and beta at the joint mode of h for it."""
     model = likelihood.model
-    v = likelihood.start_v()
-    known = all(response.family is not None for response in model.responses)
-    beta = start_beta(model, start, v) if known else np.zeros(model.n_beta)
-    theta = start_theta(model, start, beta, v) if known else np.zeros(model.n_theta)
-    psi = theta if integrate_beta else np.concatenate([beta, theta])
-    return Start(psi, beta, v, 0.1 * np.eye(psi.size))
+    v, known = likelihood.start_v(), not model.obstacles
+    beta = start_beta(model, start, v) if known else _given_beta(model, start)
+    theta = start_theta(model, start, beta, v) if known else _given_theta(model, start)
+    spread = 0.1 * np.eye(model.n_theta)
+    try:
+        mode = Profile(likelihood, integrate_beta=True).mode(theta, beta, v)
+        beta, v, beta_covariance = mode.point.beta, mode.point.v, mode.bordered.inverse_x
+    except (ModeError, np.linalg.LinAlgError):
+        beta_covariance = 0.1 * np.eye(model.n_beta)
+    if integrate_beta:
+        return Start(theta, beta, v, spread)
+    covariance = np.zeros((beta.size + theta.size,) * 2)
+    covariance[: beta.size, : beta.size], covariance[beta.size :, beta.size :] = beta_covariance, spread
+    return Start(np.concatenate([beta, theta]), beta, v, covariance)
+
+
+def _given_beta(model: HierarchicalModel, start: dict[str, np.ndarray]) -> np.ndarray:
+    beta = np.zeros(model.n_beta)
+    for parameter in model.fixed_effects:
+        if parameter.name in start:
+            beta[parameter.index] = np.ravel(start[parameter.name])
+    return beta
+
+
+def _given_theta(model: HierarchicalModel, start: dict[str, np.ndarray]) -> np.ndarray:
+    theta = np.zeros(model.n_theta)
+    for parameter in model.dispersion_parameters:
+        if parameter.name in start:
+            theta[parameter.index] = unconstrained(parameter, start[parameter.name], theta)
+    return theta

@@ -23,8 +23,10 @@ def common_shape(forms: Sequence[Form]) -> tuple[int, ...] | None:
 def opaque(forms: Sequence[Form], reason: str = "") -> Opaque:
     """An opaque form of everything that `forms` depend on."""
     inputs = frozenset().union(*(fm.inputs_of(form) for form in forms))
-    known = next((form.reason for form in forms if isinstance(form, Opaque) and form.reason), "")
-    return Opaque(inputs, common_shape(forms), known or reason)
+    known = next((form for form in forms if isinstance(form, Opaque)), None)
+    if known is not None:
+        return Opaque(inputs, common_shape(forms), known.reason, known.culprits)
+    return Opaque(inputs, common_shape(forms), reason, fm.curved_inputs(forms))
 
 
 def add(forms: Sequence[Form], sign: float = 1.0) -> Form:

@@ -17,6 +17,7 @@ from pytensor.sparse.math import Dot as SparseDot
 from pytensor.sparse.math import StructuredDot
 from pytensor.tensor.basic import Alloc
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
+from pytensor.tensor.extra_ops import CumOp
 from pytensor.tensor.math import Dot, Sum
 from pytensor.tensor.random.basic import NormalRV
 from pytensor.tensor.shape import Reshape, SpecifyShape
@@ -108,8 +109,10 @@ class Centring:
         names = free_ancestors([s for s in node.inputs if s is not path.variable], self.walker)
         if isinstance(getattr(node.op, "core_op", node.op), PRODUCTS) and self.rv.name not in names:
             return _Path(output, None, path.scales, path.loadings | frozenset(names))
-        if isinstance(node.op, Sum) or _is_neutral(node):
-            return _Path(output, None if isinstance(node.op, Sum) else path.source, path.scales, path.loadings)
+        if _is_neutral(node):
+            return replace(path, variable=output)
+        if isinstance(node.op, Sum) or (isinstance(node.op, CumOp) and node.op.mode == "add"):
+            return replace(path, variable=output, source=None)
         if isinstance(node.op, MOVERS) and node.inputs[0] is path.variable and not names:
             return replace(path, variable=output, source=self._moved(node, path.source))
         return None

@@ -9,6 +9,8 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.elemwise import CAReduce
 from pytensor.scalar import basic as ps
 
+from hlik.graph import forms as fm
+from hlik.graph.families import random_parts
 from hlik.graph.lift import CannotLift, lift
 from hlik.graph.predictors import Predictor
 from hlik.graph.random_effects import closed_form_obstacle
@@ -40,11 +42,19 @@ def choose_terms(walker: Walker, roles: Roles, predictors: Mapping[str, Predicto
             _try(choice, choice.responses, rv.name, lambda rv=rv: lift_response(walker, rv, effects.__contains__))
     for name in roles.random_effects:
         rv = walker.model[name]
-        if name not in roles.scale_of and closed_form_obstacle(walker, rv) is not None:
+        if name not in roles.scale_of and not _has_closed_density(walker, rv, effects):
             _try(choice, choice.effects, name, lambda rv=rv: lift_random_effect(walker, rv, effects.__contains__))
     for potential in walker.model.potentials:
         _try(choice, choice.potentials, potential.name, lambda p=potential: _potential(walker, p, effects))
     return choice
+
+
+def _has_closed_density(walker: Walker, rv: Variable, effects: set[str]) -> bool:
+    """Whether a random effect's family is known and its dispersion a function of parameters only."""
+    parts = random_parts(rv.owner.op, rv)
+    if parts is None or closed_form_obstacle(walker, rv) is not None:
+        return False
+    return not fm.inputs_of(walker.form(parts.dispersion)) & effects
 
 
 def _try(choice: Choice, target: dict[str, LiftedTerm], name: str, make) -> None:  # type: ignore[no-untyped-def]

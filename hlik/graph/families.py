@@ -21,6 +21,7 @@ from pytensor.tensor.random.basic import (
     ExponentialRV,
     GammaRV,
     InvGammaRV,
+    LogNormalRV,
     NormalRV,
     PoissonRV,
 )
@@ -47,13 +48,17 @@ class ResponseParts:
 
 @dataclass(frozen=True)
 class RandomParts:
-    """A random effect's family: its dispersion, its location, and an expression that must be zero."""
+    """A random effect's family: its dispersion, its location, and an expression that must be zero.
+
+    `scale` is the link from u to v, where it is not the family's; `condition` says what `must_vanish` means.
+    """
 
     family: RandomFamily
     dispersion: Variable
     location: Variable | None = None
     must_vanish: Variable | None = None
     condition: str = ""
+    scale: str = ""
 
 
 @singledispatch
@@ -118,6 +123,18 @@ def _(op: Op, rv: Variable) -> RandomParts:
     return RandomParts(random_families.Normal(), deviation**2, location=mean)
 
 
+@random_parts.register(LogNormalRV)
+def _(op: Op, rv: Variable) -> RandomParts:
+    mean, deviation = op.dist_params(rv.owner)  # type: ignore[attr-defined]
+    return RandomParts(
+        random_families.Normal(),
+        deviation**2,
+        must_vanish=mean,
+        condition="LogNormal(mu=0, sigma=...), its mean being a coefficient of the predictor",
+        scale="log",
+    )
+
+
 @random_parts.register(GammaRV)
 def _(op: Op, rv: Variable) -> RandomParts:
     shape, scale = op.dist_params(rv.owner)  # type: ignore[attr-defined]
@@ -125,7 +142,7 @@ def _(op: Op, rv: Variable) -> RandomParts:
         random_families.Gamma(),
         1.0 / shape,
         must_vanish=pt.log(shape * scale),
-        condition="a mean of 1 (alpha = beta)",
+        condition="Gamma(alpha=1/lam, beta=1/lam), its mean being a coefficient of the predictor",
     )
 
 
@@ -136,7 +153,7 @@ def _(op: Op, rv: Variable) -> RandomParts:
         random_families.Beta(),
         0.5 / alpha,
         must_vanish=pt.log(alpha / beta),
-        condition="a mean of 1/2 (alpha = beta)",
+        condition="Beta(alpha=1/(2*lam), beta=1/(2*lam)), its mean being a coefficient of the predictor",
     )
 
 
@@ -147,7 +164,7 @@ def _(op: Op, rv: Variable) -> RandomParts:
         random_families.InverseGamma(),
         1.0 / beta,
         must_vanish=alpha - 1.0 - beta,
-        condition="a mean of 1 (alpha = 1 + beta)",
+        condition="InverseGamma(alpha=1 + 1/lam, beta=1/lam), its mean being a coefficient of the predictor",
     )
 
 

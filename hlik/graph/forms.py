@@ -18,7 +18,7 @@ which no two different textbook functions meet by chance) becomes that simpler f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,11 +96,15 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class Opaque:
-    """A node known only by what it depends on, and why reading stopped there."""
+    """A node known only by what it depends on, and why reading stopped there.
+
+    `culprits` are the variables of a term that would have to be linear and is a function of them.
+    """
 
     inputs: frozenset[str]
     shape: tuple[int, ...] | None = None
     reason: str = field(default="")
+    culprits: frozenset[str] = frozenset()
 
 
 Form = np.ndarray | sp.sparray | Affine | Mapped | Product | Opaque
@@ -114,6 +118,12 @@ def is_constant(form: Form) -> bool:
 def inputs_of(form: Form) -> frozenset[str]:
     """Names of the variables a form depends on (empty for data)."""
     return form.inputs if isinstance(form, Affine | Mapped | Product | Opaque) else frozenset()
+
+
+def curved_inputs(forms: Iterable[Form]) -> frozenset[str]:
+    """Variables of the forms that are a function, not affine, of one affine form (times data)."""
+    curved = [f for f in forms if isinstance(f, Mapped) or (isinstance(f, Product) and len(f.factors) == 1)]
+    return frozenset().union(*(form.inputs for form in curved))
 
 
 def shape_of(form: Form) -> tuple[int, ...] | None:

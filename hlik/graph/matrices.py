@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse as sp
 
 from hlik.errors import ModelError
 from hlik.graph import rows as lin
-from hlik.graph.predictors import Predictor
+from hlik.graph.forms import Affine
+from hlik.graph.theta import ThetaLayout
 from hlik.model import Parameter, RandomEffect, Response
 
 
-def fixed_matrix(
-    responses: Sequence[Response], predictors: Mapping[str, Predictor], fixed: Sequence[Parameter]
-) -> np.ndarray:
+Stack = Sequence[tuple[slice, Affine]]
+"""The rows of the stacked predictor with the affine form that fills them, one after the other."""
+
+
+def fixed_matrix(stack: Stack, n_rows: int, fixed: Sequence[Parameter]) -> np.ndarray:
     """X, shape (N, p). A single block is the user's own array, not a copy; it is never written to."""
-    n_rows = responses[-1].rows.stop
-    n_beta = sum(parameter.variable.size for parameter in fixed)
-    if len(responses) == 1 and len(fixed) == 1:
-        affine = predictors[responses[0].name].affine
-        if affine is not None:
-            return np.ascontiguousarray(lin.to_dense(affine.rows[fixed[0].name]), dtype=float)
-    X = np.zeros((n_rows, n_beta))
-    for response in responses:
-        affine = predictors[response.name].affine
+    if len(stack) == 1 and len(fixed) == 1 and fixed[0].name in stack[0][1].rows:
+        return np.ascontiguousarray(lin.to_dense(stack[0][1].rows[fixed[0].name]), dtype=float)
+    X = np.zeros((n_rows, sum(parameter.variable.size for parameter in fixed)))
+    for rows, affine in stack:
         for parameter in fixed:
-            if affine is not None and parameter.name in affine.rows:
-                X[response.rows, parameter.index] = lin.to_dense(affine.rows[parameter.name])
+            if parameter.name in affine.rows:
+                X[rows, parameter.index] = lin.to_dense(affine.rows[parameter.name])
     return X
 
 
-def random_matrix(
-    responses: Sequence[Response], predictors: Mapping[str, Predictor], effects: Sequence[RandomEffect]
-) -> sp.csr_array:
+def theta_matrix(stack: Stack, n_rows: int, layout: ThetaLayout) -> np.ndarray | None:
+    """Rows of dispersion parameters that also stand in a predictor, shape (N, r); None where there are none."""
+    if not any(name in layout.index for _, affine in stack for name in affine.rows):
+        return None
+    T = np.zeros((n_rows, layout.size))
+    for rows, affine in stack:
+        for name, block in affine.rows.items():
+            if name in layout.index:
+                T[rows, layout.index[name]] = lin.to_dense(block)
+    return T
+
+
+def random_matrix(stack: Stack, effects: Sequence[RandomEffect]) -> sp.csr_array:
     """Z, shape (N, q): all random-effect columns, term after term."""
     n_random = effects[-1].index.stop if effects else 0
     blocks = []
-    for response in responses:
-        affine = predictors[response.name].affine
-        maps = [(e, affine.rows[e.name]) for e in effects if affine is not None and e.name in affine.rows]
-        blocks.append(_side_by_side(maps, response.size, n_random))
-    return blocks[0] if len(blocks) == 1 else sp.csr_array(sp.vstack(blocks, format="csr"))
+    for rows, affine in stack:
+        maps = [(e, affine.rows[e.name]) for e in effects if e.name in affine.rows]
+        blocks.append(_side_by_side(maps, rows.stop - rows.start, n_random))
+    if len(blocks) == 1:
+        return blocks[0]
+    return sp.csr_array(sp.vstack(blocks, format="csr")) if blocks else sp.csr_array((0, n_random))
 
 
 def _side_by_side(maps: Sequence[tuple[RandomEffect, lin.Rows]], n_rows: int, n_random: int) -> sp.csr_array:
@@ -65,14 +74,10 @@ def _side_by_side(maps: Sequence[tuple[RandomEffect, lin.Rows]], n_rows: int, n_
     return sp.csr_array(total)
 
 
-def stacked_offset(responses: Sequence[Response], predictors: Mapping[str, Predictor]) -> np.ndarray:
+def stacked_offset(stack: Stack) -> np.ndarray:
     """The known part of eta, shape (N,)."""
-    parts = []
-    for response in responses:
-        affine = predictors[response.name].affine
-        known = np.zeros(response.size) if affine is None else affine.offset.ravel()
-        parts.append(np.asarray(known, dtype=float))
-    return np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
+    parts = [np.asarray(affine.offset.ravel(), dtype=float) for _, affine in stack]
+    return np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate([np.zeros(0), *parts])
 
 
 def check_finite(

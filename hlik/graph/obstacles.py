@@ -8,6 +8,7 @@ from pytensor.graph.basic import Variable as GraphVariable
 
 from hlik.graph import forms as fm
 from hlik.graph.ancestry import free_parents
+from hlik.graph.choose import Choice
 from hlik.graph.describe import distribution_parameters, listed
 from hlik.graph.predictors import Predictor
 from hlik.graph.roles import Roles, doubtful
@@ -15,14 +16,20 @@ from hlik.graph.walk import Walker
 from hlik.model import RandomEffect, Response
 
 
-def fixed_effect_names(walker: Walker, roles: Roles, predictors: Mapping[str, Predictor]) -> set[str]:
-    """Parameters that enter the mean predictors linearly and nothing else."""
-    elsewhere = set().union(*(predictor.other_inputs for predictor in predictors.values()))
+def fixed_effect_names(
+    walker: Walker, roles: Roles, predictors: Mapping[str, Predictor], choice: Choice
+) -> set[str]:
+    """Parameters that enter linear predictors linearly and nothing else."""
+    closed = {name: predictor for name, predictor in predictors.items() if name not in choice.responses}
+    linear = linear_inputs(closed).union(*(term.linear_inputs for term in choice.lifted()))
+    elsewhere = set().union(*(predictor.other_inputs for predictor in closed.values()))
+    elsewhere = elsewhere.union(*(term.other_inputs(walker) for term in choice.lifted()))
     for name in roles.random_effects:
-        elsewhere |= _density_inputs(walker, walker.model[name], roles)
+        if name not in choice.effects:
+            elsewhere |= _density_inputs(walker, walker.model[name], roles)
     for potential in walker.model.potentials:
-        elsewhere |= fm.inputs_of(walker.form(potential))
-    linear = linear_inputs(predictors)
+        if potential.name not in choice.potentials:
+            elsewhere |= fm.inputs_of(walker.form(potential))
     return {name for name in roles.parameters if name in linear and name not in elsewhere}
 
 

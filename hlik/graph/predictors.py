@@ -9,12 +9,14 @@ import numpy as np
 from pytensor.graph.basic import Variable
 
 from hlik.graph import forms as fm
-from hlik.graph.algebra import as_function
+from hlik.graph.algebra import SEVERAL, as_function
+from hlik.graph.ancestry import free_parents
 from hlik.graph.describe import distribution_name, distribution_parameters, listed
 from hlik.graph.families import ResponseParts, response_parts
 from hlik.graph.find_link import linked
 from hlik.graph.forms import Affine, Form, Mapped, Opaque, Product
 from hlik.graph.products import without_signs
+from hlik.graph.roles import Roles
 from hlik.graph.walk import Walker
 from hlik.links import Link
 
@@ -41,18 +43,22 @@ class Predictor:
     obstacle: str | None = None
 
 
-def read_predictor(walker: Walker, rv: Variable, random: Sequence[str]) -> Predictor:
-    """Find link and linear predictor of an observed variable; `random` names the random effects."""
+def read_predictor(walker: Walker, rv: Variable, roles: Roles) -> Predictor:
+    """Find link and linear predictor of an observed variable."""
     parts = response_parts(rv.owner.op, rv)
     if parts is None:
-        return _of_unknown(walker, rv, random)
+        return _of_unknown(walker, rv, roles.random_effects)
     others = [part for part in (parts.dispersion, parts.trials, parts.shift) if part is not None]
     other_inputs = frozenset().union(*(fm.inputs_of(without_signs(walker.form(part))) for part in others))
     mean = walker.form(parts.mean)
     found = linked(mean, positive=not parts.family.valid_mean(np.array(-1.0)))
     if found is not None:
         return Predictor(parts, fm.broadcast(found[0], walker.shape(rv)), found[1], other_inputs)
-    obstacle = f"the mean of {rv.name!r} is no function of a linear predictor: {why_not_linear(walker, mean)}"
+    loaded = sorted(fm.inputs_of(mean) & roles.multipliers_of.keys())
+    if loaded:
+        obstacle = roles.loading_obstacle(loaded[0])
+    else:
+        obstacle = f"the mean of {rv.name!r} is no function of a linear predictor: {why_not_linear(walker, mean)}"
     return Predictor(parts, None, None, other_inputs | fm.inputs_of(mean), obstacle)
 
 
@@ -60,15 +66,20 @@ def why_not_linear(walker: Walker, form: Form) -> str:
     """What stands in the way, naming the variables and the way out."""
     inputs = sorted(fm.inputs_of(form))
     if as_function(form) is not None:
-        return "hlik does not know this function as an inverse link (is the mean clipped, or shifted?)"
-    names = {walker.free[rv]: rv for rv in walker.free}
-    curved = [name for name in inputs if not isinstance(walker.form(names[name]), Affine)]
+        return (
+            "the function between them is no inverse link that hlik knows; write it plainly (pm.math.exp(eta), "
+            "pm.math.invlogit(eta) ...), without limits or added constants"
+        )
+    culprits = sorted(form.culprits) if isinstance(form, Opaque) else []
+    curved = [name for name in culprits if not isinstance(walker.form(walker.model[name]), Affine)]
     if curved:
-        return "; ".join(_entry(walker, names[name]) for name in curved)
-    if isinstance(form, Product):
-        return f"it is a product of {listed(inputs)}, and EQL needs a sum"
-    reason = form.reason if isinstance(form, Opaque) else ""
-    return f"it holds {reason or 'a nonlinear function'} of {listed(inputs)}"
+        return "; ".join(_entry(walker, walker.model[name]) for name in curved)
+    if isinstance(form, Product) or form.reason == SEVERAL:  # type: ignore[union-attr]
+        return (
+            f"it holds a product (or another nonlinear function) of some of {listed(inputs)}. A variable may be "
+            f"multiplied by data; a normal effect with mean zero and known sigma also by one positive parameter"
+        )
+    return f"it holds {form.reason} of {listed(inputs)}"  # type: ignore[union-attr]
 
 
 def _entry(walker: Walker, rv: Variable) -> str:
@@ -78,10 +89,15 @@ def _entry(walker: Walker, rv: Variable) -> str:
     wanted = {"log": f"pt.log({name})", "logodds": f"pm.math.logit({name})", "reciprocal": f"1 / {name}"}.get(scale)
     value = walker.model.rvs_to_values[rv].name
     if wanted is None:
-        return f"{name!r} is constrained ({value!r}) and cannot enter linearly; give it an unbounded prior"
+        return f"{name!r} is constrained (PyMC works with {value!r}): give it an unbounded prior (pm.Normal, pm.Flat)"
+    if free_parents(rv, walker):
+        return (
+            f"random effect {name!r} enters non-linearly: add {wanted}, the scale of its value variable {value!r}, to "
+            f"the predictor instead, or choose another scale with transform="
+        )
     return (
-        f"{name!r} would have to enter as {wanted}, the scale of its value variable {value!r}, added to the other "
-        f"terms; or, if it is a coefficient, give it an unbounded prior (pm.Normal, pm.Flat)"
+        f"{name!r} is constrained (PyMC works with {value!r} = {wanted}): give it an unbounded prior (pm.Normal, "
+        f"pm.Flat) if it is a coefficient"
     )
 
 

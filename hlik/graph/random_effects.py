@@ -15,9 +15,10 @@ from hlik.graph.graph_map import graph_map
 from hlik.graph.roles import Roles
 from hlik.graph.theta import ThetaLayout
 from hlik.graph.walk import Walker
+from hlik.links import LINKS
 from hlik.model import RandomEffect
 
-KNOWN = "Normal, Gamma, Beta and InverseGamma"
+KNOWN = "Normal, LogNormal, Gamma, Beta and InverseGamma"
 WANTED = {
     "identity": "default_transform=None",
     "log": "PyMC's default transform (log)",
@@ -38,7 +39,7 @@ def read_random_effect(
     if rv.name in roles.scale_of:
         return _non_centred(walker, rv, index, layout, roles.scale_of[rv.name])
     variable, name, parts = describe(walker, rv), distribution_name(rv), random_parts(rv.owner.op, rv)
-    obstacle = closed_form_obstacle(walker, rv) or _loading_obstacle(rv, roles)
+    obstacle = closed_form_obstacle(walker, rv) or roles.loading_obstacle(rv.name)
     dispersion = None if parts is None else layout.map_of(walker, parts.dispersion, variable.shape)
     if parts is not None and dispersion is None and obstacle is None:
         others = sorted(fm.inputs_of(walker.form(parts.dispersion)) - set(layout.names))
@@ -46,7 +47,8 @@ def read_random_effect(
             f"the variance of random effect {rv.name!r} depends on {listed(others)}: EQL needs it to be a "
             f"function of dispersion parameters only"
         )
-    family = None if parts is None or obstacle else parts.family
+    known = parts is not None and dispersion is not None and closed_form_obstacle(walker, rv) is None
+    family = parts.family if known else None  # type: ignore[union-attr]
     location = walker.locations.get(rv.name)
     return RandomEffect(variable, index, family, dispersion, name, location=location, obstacle=obstacle)
 
@@ -81,33 +83,24 @@ def _non_centred(
     )
 
 
-def _loading_obstacle(rv: GraphVariable, roles: Roles) -> str | None:
-    multipliers = roles.multipliers_of.get(rv.name)
-    if multipliers is None:
-        return None
-    return (
-        f"random effect {rv.name!r} is multiplied by {listed(multipliers)}, not by one positive scale for each of its "
-        f"elements (correlated effects, loadings): EQL takes independent effects"
-    )
-
-
 def _scale_obstacle(walker: Walker, rv: GraphVariable, parts: RandomParts) -> str | None:
     """Whether the value variable is on the family's weak canonical scale."""
-    family = parts.family
+    scale = parts.scale or parts.family.scale
     found = as_function(walker.form(rv))
-    points = np.abs(fm.TEST_POINTS) if family.scale == "inverse" else fm.TEST_POINTS
-    if found is not None and np.allclose(found[1](points), family.u(points), rtol=1e-10):
+    link = LINKS[scale]
+    points = fm.TEST_POINTS[link.valid_eta(fm.TEST_POINTS)]
+    if found is not None and np.allclose(found[1](points), link.inverse(points), rtol=1e-10):
         return None
     return (
         f"random effect {rv.name!r} ({distribution_name(rv)}) has the value variable "
-        f"{walker.model.rvs_to_values[rv].name!r}; EQL needs it on the scale {family.scale}: give it "
-        f"{WANTED[family.scale]}"
+        f"{walker.model.rvs_to_values[rv].name!r}; EQL needs it on the scale {scale}: give it "
+        f"{WANTED[scale]}"
     )
 
 
 def _location_obstacle(walker: Walker, rv: GraphVariable, parts: RandomParts) -> str | None:
     if parts.must_vanish is not None and not _vanishes(walker, parts.must_vanish):
-        return f"random effect {rv.name!r} needs {parts.condition} for EQL: move its mean into the predictor"
+        return f"random effect {rv.name!r} is {distribution_name(rv)}: EQL needs it as {parts.condition}"
     if parts.location is not None and rv.name not in walker.locations:
         form = walker.form(parts.location)
         if not (fm.is_constant(form) and is_zero(form)):

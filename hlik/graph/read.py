@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hlik.graph import forms as fm
 from hlik.graph.arguments import as_pymc, check_fixed, check_model, checked_values
+from hlik.graph.choose import Choice, choose_terms
 from hlik.graph.describe import constant_data_of, coords_of, describe, element_labels
 from hlik.graph.families import is_zero, random_parts
 from hlik.graph.forms import Affine
-from hlik.graph.matrices import check_finite, fixed_matrix, random_matrix, stacked_offset
+from hlik.graph.lift import CannotLift
+from hlik.graph.matrices import check_finite, fixed_matrix, random_matrix, stacked_offset, theta_matrix
 from hlik.graph.obstacles import check_entries, fixed_effect_names, obstacles_of
 from hlik.graph.predictors import Predictor, read_predictor
 from hlik.graph.random_effects import read_random_effect
 from hlik.graph.reported import reported_forms
 from hlik.graph.responses import read_response
 from hlik.graph.roles import Roles, assign_roles
+from hlik.graph.tapes import LiftedTerm
 from hlik.graph.theta import ThetaLayout
 from hlik.graph.walk import Walker
 from hlik.model import HierarchicalModel, Parameter, RandomEffect, Response
+from hlik.tape import TapeTerm
 
 
 def read_model(
@@ -62,10 +67,11 @@ def read_model(
     check_fixed(walker)
     roles = assign_roles(model, walker, random)
     set_locations(walker, roles)
-    predictors = {rv.name: read_predictor(walker, rv, roles.random_effects) for rv in model.observed_RVs}
-    fixed_names = fixed_effect_names(walker, roles, predictors)
+    predictors = {rv.name: read_predictor(walker, rv, roles) for rv in model.observed_RVs}
+    choice = choose_terms(walker, roles, predictors)
+    fixed_names = fixed_effect_names(walker, roles, predictors, choice)
     layout = ThetaLayout.of(walker, [name for name in roles.parameters if name not in fixed_names])
-    return _assemble(walker, roles, predictors, fixed_names, layout, weight_values)
+    return _assemble(walker, roles, predictors, choice, fixed_names, layout, weight_values)
 
 
 def set_locations(walker: Walker, roles: Roles) -> None:
@@ -84,18 +90,22 @@ def _assemble(
     walker: Walker,
     roles: Roles,
     predictors: Mapping[str, Predictor],
+    choice: Choice,
     fixed_names: set[str],
     layout: ThetaLayout,
     weights: Mapping[str, np.ndarray],
 ) -> HierarchicalModel:
     parameters = _parameters(walker, roles, fixed_names, layout)
     effects = _random_effects(walker, roles, layout)
-    responses = _responses(walker, predictors, layout, weights)
+    stack: list[tuple[slice, Affine]] = []
+    responses = _responses(walker, predictors, choice, layout, weights, stack)
+    extra_terms, unread = _extra_terms(walker, choice, layout, stack)
+    n_rows = stack[-1][0].stop
     fixed_effects = [parameter for parameter in parameters if parameter.role == "fixed effect"]
     X_names = tuple(label for p in fixed_effects for label in element_labels(walker.model, p.variable))
-    X = fixed_matrix(responses, predictors, fixed_effects)
-    Z = random_matrix(responses, predictors, effects)
-    offset = stacked_offset(responses, predictors)
+    X = fixed_matrix(stack, n_rows, fixed_effects)
+    Z = random_matrix(stack, effects)
+    offset = stacked_offset(stack)
     check_finite(responses, X, Z, offset, X_names)
     check_entries(walker, roles, predictors)
     deterministics, forms, graph_maps = reported_forms(walker, roles)
@@ -112,6 +122,9 @@ def _assemble(
         forms=forms,
         coords=coords_of(walker.model),
         obstacles=tuple(obstacles_of(walker, roles, responses, effects, predictors, fixed_names)),
+        laplace_obstacles=(*choice.obstacles, *unread, *_without_density(effects, choice)),
+        theta_design=theta_matrix(stack, n_rows, layout),
+        extra_terms=tuple(extra_terms),
         graph_maps=graph_maps,
         constant_data=constant_data_of(walker.model),
     )
@@ -145,12 +158,60 @@ def _random_effects(walker: Walker, roles: Roles, layout: ThetaLayout) -> list[R
 def _responses(
     walker: Walker,
     predictors: Mapping[str, Predictor],
+    choice: Choice,
     layout: ThetaLayout,
     weights: Mapping[str, np.ndarray],
+    stack: list[tuple[slice, Affine]],
 ) -> list[Response]:
-    responses, row = [], 0
+    """All responses; their predictors are put onto the stack."""
+    responses = []
     for rv in walker.model.observed_RVs:
-        response = read_response(walker, rv, predictors[rv.name], row, layout, weights.get(rv.name))
+        predictor, lifted = predictors[rv.name], choice.responses.get(rv.name)
+        start = stack[-1][0].stop if stack else 0
+        response = read_response(walker, rv, predictor, start, layout, weights.get(rv.name))
+        if lifted is not None:
+            try:
+                term = lifted.term(walker, layout, start)
+                response = replace(response, rows=term.rows, term=term)
+                _push(stack, lifted)
+            except CannotLift as reason:
+                choice.obstacles.append(f"the log density of {rv.name!r} cannot be read: {reason}")
+                stack.append((response.rows, Affine({}, np.zeros(response.size))))
+        else:
+            known = predictor.affine if predictor.affine is not None else Affine({}, np.zeros(response.size))
+            stack.append((response.rows, known))
         responses.append(response)
-        row = response.rows.stop
     return responses
+
+
+def _without_density(effects: Sequence[RandomEffect], choice: Choice) -> list[str]:
+    """Random effects whose density is neither known nor lifted, for a reason not told elsewhere."""
+    told = " ".join(choice.obstacles)
+    return [
+        effect.obstacle or f"the density of random effect {effect.name!r} is unknown"
+        for effect in effects
+        if effect.name not in choice.effects
+        and (effect.family is None or effect.dispersion is None)
+        and repr(effect.name) not in told
+    ]
+
+
+def _push(stack: list[tuple[slice, Affine]], lifted: LiftedTerm) -> None:
+    for affine in lifted.lifted.predictors:
+        start = stack[-1][0].stop if stack else 0
+        stack.append((slice(start, start + lifted.n), affine))
+
+
+def _extra_terms(
+    walker: Walker, choice: Choice, layout: ThetaLayout, stack: list[tuple[slice, Affine]]
+) -> tuple[list[TapeTerm], list[str]]:
+    """Densities of random effects and potentials without closed form; their predictors are put onto the stack."""
+    terms, unread = [], []
+    for lifted in (*choice.effects.values(), *choice.potentials.values()):
+        start = stack[-1][0].stop if stack else 0
+        try:
+            terms.append(lifted.term(walker, layout, start))
+            _push(stack, lifted)
+        except CannotLift as reason:
+            unread.append(f"the log density of {lifted.name!r} cannot be read: {reason}")
+    return terms, unread

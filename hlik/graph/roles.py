@@ -51,6 +51,15 @@ class Roles:
     scale_of: dict[str, Variable] = field(default_factory=dict)
     multipliers_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def loading_obstacle(self, name: str) -> str | None:
+        """Why EQL cannot serve an effect that is multiplied by parameters without one scale."""
+        if name not in self.multipliers_of:
+            return None
+        return (
+            f"random effect {name!r} is multiplied by {listed(self.multipliers_of[name])}, not by one positive scale for "
+            f"each of its elements (correlated effects, loadings): EQL takes independent effects"
+        )
+
 
 def assign_roles(model: pm.Model, walker: Walker, random: Sequence[str] | None) -> Roles:
     """Tell random effects from parameters; the walker then reads non-centred effects as centred."""

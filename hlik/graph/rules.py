@@ -70,12 +70,14 @@ def _inner_form(op: OpFromGraph, forms: Sequence[Form], output: int) -> Form:
 def unknown(node: Apply, forms: Sequence[Form], output: int = 0) -> Opaque:
     """What a rule returns where it does not apply."""
     inputs = frozenset().union(*(fm.inputs_of(form) for form in forms))
-    reason = next((form.reason for form in forms if isinstance(form, Opaque) and form.reason), "")
+    known = next((form for form in forms if isinstance(form, Opaque)), None)
     shape = algebra.common_shape(forms) if isinstance(node.op, Elemwise) else None
     static = getattr(node.outputs[output].type, "shape", (None,))
     if shape is None and None not in static:
         shape = tuple(static)
-    return Opaque(inputs, shape, reason or f"the operation {node.op}")
+    if known is not None:
+        return Opaque(inputs, shape, known.reason, known.culprits)
+    return Opaque(inputs, shape, f"the operation {node.op}", fm.curved_inputs(forms))
 
 
 @singledispatch

@@ -170,7 +170,8 @@ class Walker:
         if backward is not None:
             form = self._memo[backward]
             several = isinstance(form, Opaque | Product)
-            return Opaque(frozenset({name}), shape, f"the transform of {name!r}") if several else form
+            reason, own = f"the transform of {name!r}", frozenset({name})
+            return Opaque(own, shape, reason, own) if several else form
         own = fm.variable(name, shape)
         location = self.locations.get(name)
         if location is None:

@@ -24,7 +24,7 @@ SMALL_UPDATE = 256
 NARROW = 4
 """Supernodes of up to so many columns are treated with plain loops."""
 
-PANEL = 32
+PANEL = 128
 """Columns of a wide supernode updated together by all one-column descendants, so that they stay in cache."""
 
 
@@ -128,7 +128,7 @@ def _update_by_gemm(
 
 @inner
 def _update_by_singles(
-    blocks: Blocks, waiting: _Waiting, L: Float, s: int, singles: Int32, n_singles: int, place: Int32
+    blocks: Blocks, waiting: _Waiting, L: Float, s: int, singles: Int32, n_singles: int, place: Int32, relative: Int32
 ) -> None:
     """Update of s by all its one-column descendants, panel after panel of s's columns."""
     rows = blocks.rows
@@ -141,12 +141,15 @@ def _update_by_singles(
             d_rows, values = blocks.row_ptr[d], blocks.value_ptr[d]
             height = blocks.row_ptr[d + 1] - d_rows
             at = waiting.progress[d]
-            while at < height and rows[d_rows + at] < panel_end:
-                target = blocks.value_ptr[s] + np.int64(place[rows[d_rows + at]]) * s_height
-                factor = L[values + at]
+            if at < height and rows[d_rows + at] < panel_end:
                 for i in range(at, height):
-                    L[target + place[rows[d_rows + i]]] -= factor * L[values + i]
-                at += 1
+                    relative[i] = place[rows[d_rows + i]]
+                while at < height and rows[d_rows + at] < panel_end:
+                    target = blocks.value_ptr[s] + np.int64(relative[at]) * s_height
+                    factor = L[values + at]
+                    for i in range(at, height):
+                        L[target + relative[i]] -= factor * L[values + i]
+                    at += 1
             waiting.progress[d] = at
 
 
@@ -196,7 +199,7 @@ def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr:
     )
     place = np.empty(len(owner), np.int32)
     longest = _longest_rows(first, row_ptr)
-    relative = np.empty(longest, np.int32)
+    relative = np.empty(len(owner), np.int32)
     work = np.empty(longest * STRIP)
     singles = np.empty(n_supernodes, np.int32)
     for s in range(n_supernodes):
@@ -223,7 +226,7 @@ def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr:
                     _update_by_gemm(blas, blocks, L, s, d, begin, middle, place, relative, work)
                 _wait(blocks, waiting, d, middle)
             d = next_d
-        _update_by_singles(blocks, waiting, L, s, singles, n_singles, place)
+        _update_by_singles(blocks, waiting, L, s, singles, n_singles, place, relative)
         for t in range(n_singles):
             _wait(blocks, waiting, singles[t], waiting.progress[singles[t]])
         good = _factorise_block(blas, n_rows, n_columns, L, value_ptr[s])

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from .border import BorderFactor, border_columns, border_prior, border_threshold
-from .cholesky import Factor, analyze
+from .cholesky import Factor, Kernel, analyze
 from .patterns import Float, LowerPattern, canonical_rows, check_finite, find_entries, lower_pattern, union_pattern
 from .products import border_quadratics, choose_products, row_chunks
 from .threads import limited_blas
@@ -39,8 +38,8 @@ class BorderedSystem:
         Whether a row weight may be 0.
     weights_may_be_negative : bool
         Whether a row weight may be below 0, as observed information may be.
-    ordering : str or permutation of the columns of Z
-        As in `analyze`.
+    ordering, kernel
+        As in `analyze`, for C = Z'WZ + D.
 
     Attributes
     ----------
@@ -68,6 +67,7 @@ class BorderedSystem:
         weights_may_vanish: bool = True,
         weights_may_be_negative: bool = False,
         ordering: str | ArrayLike = "auto",
+        kernel: Kernel = "auto",
     ) -> None:
         self.Z = canonical_rows(Z, "Z")
         self.n, self.q = self.Z.shape
@@ -79,7 +79,7 @@ class BorderedSystem:
             raise ValueError(f"D must have shape ({self.q}, {self.q}) for Z with {self.q} columns, got {D.shape}")
         self.prior_pattern = LowerPattern.diagonal(self.q) if D is None else lower_pattern(D, "D")
         self.pattern = union_pattern(self.Z, self.prior_pattern)
-        self.symbolic = analyze(self.pattern, ordering)
+        self.symbolic = analyze(self.pattern, ordering, kernel)
         self._prior_positions = find_entries(self.pattern, self.prior_pattern.indices, self.prior_pattern.columns())
         numba_is_needed = self.symbolic.kernel in ("simplicial", "supernodal")
         self._products = choose_products(self.X, self.Z, self.pattern, numba_is_needed)

@@ -33,13 +33,12 @@ from .patterns import (
     values_on_pattern,
 )
 from .quadratic import inverse_entries, inverse_quadratics
-from .sparse import SimplicialStructure, SupernodalStructure
+from .sparse import SimplicialStructure, SparseStructure, SupernodalStructure
 from .threads import limited_blas
 
 Kernel = Literal["auto", "diagonal", "dense", "simplicial", "supernodal"]
 
-PIVOT_THRESHOLD = 1e-14
-"""A pivot below this part of its column's diagonal entry counts as zero: only rounding error is left of it."""
+EPS = float(np.finfo(np.float64).eps)
 
 DENSE_SIZE = 300
 """Matrices of up to so many columns go through dense LAPACK, whatever their pattern: some milliseconds at most, and no
@@ -50,6 +49,15 @@ NEARLY_DENSE_SIZE = 2000
 
 SIMPLICIAL_COLUMN = 4.0
 """Entries per column of L below which dense blocks are only overhead."""
+
+
+def default_pivot_threshold(size: int) -> float:
+    """Part of its column's diagonal entry below which a pivot counts as zero: only rounding error is left of it.
+
+    The last pivot of a singular matrix with q columns is the sum of all the entries' rounding errors, weighted by the null
+    vector: measured on graph Laplacians of 20 to 40,000 columns it stays below q eps / 8.
+    """
+    return max(1e-14, 0.25 * EPS * size)
 
 
 class Lower(Protocol):
@@ -125,15 +133,15 @@ class Symbolic:
         """Whether the columns are eliminated in their own order."""
         return bool(np.array_equal(self.perm, np.arange(self.size)))
 
-    def factor(self, values: ArrayLike, pivot_threshold: float = PIVOT_THRESHOLD) -> "Factor":
+    def factor(self, values: ArrayLike, pivot_threshold: float | None = None) -> "Factor":
         """Factorise the matrix with these values.
 
         Parameters
         ----------
         values : array, shape (nnz,)
             Lower triangle of A by columns, aligned with `indptr` and `indices`; see `lower_values`.
-        pivot_threshold : float
-            Pivots below this part of their column's diagonal entry count as zero.
+        pivot_threshold : float, optional
+            Pivots up to this part of their column's diagonal entry count as zero; None: `default_pivot_threshold`.
 
         Raises
         ------
@@ -146,6 +154,8 @@ class Symbolic:
                 f"values must have shape ({self.pattern.nnz},), one per entry of the lower triangle, got {values.shape}"
             )
         check_finite(values, "values")
+        if pivot_threshold is None:
+            pivot_threshold = default_pivot_threshold(self.size)
         with limited_blas:
             lower, n_positive = self.structure.factor(values)
         return Factor(self, lower, self._smallest_pivot_ratio(values, lower, n_positive, pivot_threshold))
@@ -316,7 +326,7 @@ def _analyze_sparse(pattern: LowerPattern, ordering: str | ArrayLike, kernel: Ke
     elimination = choose_elimination(pattern, ordering)
     if kernel == "auto":
         kernel = "simplicial" if elimination.nnz_L < SIMPLICIAL_COLUMN * pattern.size else "supernodal"
-    kinds = {"simplicial": SimplicialStructure, "supernodal": SupernodalStructure}
+    kinds: dict[str, type[SparseStructure]] = {"simplicial": SimplicialStructure, "supernodal": SupernodalStructure}
     if kernel not in kinds:
         raise ValueError(f"kernel must be auto, diagonal, dense, simplicial or supernodal; got {kernel!r}")
     return Symbolic(
@@ -359,6 +369,6 @@ class SparseCholesky:
     def __init__(self, pattern: Any, ordering: str | ArrayLike = "auto", kernel: Kernel = "auto") -> None:
         self.symbolic = analyze(pattern, ordering, kernel)
 
-    def factor(self, matrix: Any, pivot_threshold: float = PIVOT_THRESHOLD) -> Factor:
+    def factor(self, matrix: Any, pivot_threshold: float | None = None) -> Factor:
         """Factorise a sparse symmetric matrix whose entries lie on the pattern; only its lower triangle is read."""
         return self.symbolic.factor(values_on_pattern(matrix, self.symbolic.pattern), pivot_threshold)

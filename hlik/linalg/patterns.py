@@ -68,8 +68,8 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 def _check_sparse(matrix: Any, name: str) -> None:
     """Refuse what is not a SciPy sparse matrix of two dimensions."""
-    shape: tuple[int, ...] | None = matrix.shape if sp.issparse(matrix) else None
-    if shape is None:
+    shape: tuple[int, ...] = getattr(matrix, "shape", ())
+    if not sp.issparse(matrix):
         raise TypeError(f"{name} must be a scipy sparse matrix, got {type(matrix).__name__}")
     if len(shape) != 2:
         raise ValueError(f"{name} must have two dimensions, got shape {shape}")

@@ -19,6 +19,8 @@ __all__ = [
     "history",
     "inspect",
     "plot_diagnostics",
+    "plot_history",
+    "plot_ranef",
     "ranef",
     "reciprocal",
     "summary",
@@ -27,8 +29,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Load the plots when first asked for: matplotlib's pyplot is slow to import."""
-    if name == "plot_diagnostics":
-        from hlik.plots import plot_diagnostics
+    if name in ("plot_diagnostics", "plot_history", "plot_ranef"):
+        from hlik import plots
 
-        return plot_diagnostics
+        return getattr(plots, name)
     raise AttributeError(f"module 'hlik' has no attribute {name!r}")

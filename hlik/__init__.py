@@ -3,6 +3,7 @@
 from hlik._version import __version__
 from hlik.errors import ConvergenceWarning, DataWarning, ModelError
 from hlik.estimators.eql import EQL
+from hlik.estimators.laplace import Laplace
 from hlik.fit import fit
 from hlik.inference.tables import ranef, summary
 from hlik.inference_data import history
@@ -13,6 +14,7 @@ __all__ = [
     "EQL",
     "ConvergenceWarning",
     "DataWarning",
+    "Laplace",
     "ModelError",
     "__version__",
     "fit",

@@ -129,14 +129,18 @@ def _separating_direction(signed: np.ndarray, inside: np.ndarray) -> np.ndarray 
 
 
 def _warn_empty_levels(model: HierarchicalModel) -> None:
-    """Levels that no observation touches keep their prior; often a sign of a wrong index."""
+    """Levels of a grouping factor that no observation has keep their prior; often a sign of a wrong index.
+
+    Effects of a design matrix (``Z @ u``: animals without records, say) often have such columns: no warning there.
+    """
     if not model.n_random:
         return
     Z: sp.csr_array = model.Z
     counts = np.bincount(Z.indices, weights=Z.data != 0, minlength=model.n_random)
     for effect in model.random_effects:
         empty = np.flatnonzero(counts[effect.index] == 0)
-        if empty.size:
+        is_factor = counts[effect.index].sum() <= model.n_rows
+        if empty.size and is_factor:
             shown = ", ".join(str(k) for k in empty[:5]) + (", ..." if empty.size > 5 else "")
             warnings.warn(
                 f"{empty.size} of the {effect.size} levels of {effect.name!r} have no observation (positions {shown}): "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,13 @@ from typing import Any
 import numpy as np
 
 from hlik.fit import ESTIMATORS
-from hlik.graph.read import as_pymc, read_model
-from hlik.maps import LinkMap, ThetaMap
-from hlik.model import HierarchicalModel
+from hlik.graph.read import read_model
+from hlik.maps import ConstantMap, LinkMap, ThetaMap
+from hlik.model import HierarchicalModel, Parameter, RandomEffect, Response
+
+SCALES = {"identity": "{}", "log": "log {}", "logit": "logit {}", "inverse": "1/{}"}
+WORDS = {"log": "log-linear", "identity": "linear", "inverse": "linear on the inverse"}
+WIDTH = 110
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,41 +29,56 @@ class Inspection:
         One dictionary each: name, family, link, scale, levels, role ...
     estimators
         For each estimator the reasons why it does not apply; empty where it does.
+    left_out
+        Free variables that are not part of the likelihood.
     """
 
     responses: tuple[dict[str, Any], ...]
     random_effects: tuple[dict[str, Any], ...]
     parameters: tuple[dict[str, Any], ...]
     estimators: dict[str, list[str]]
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = ["Responses"]
         for r in self.responses:
-            lines.append(
-                f"  {r['name']}: {r['distribution']}, link {r['link']}, {r['observations']:,} observations"
-            )
+            link = f", link {r['link']}" if r["link"] else ""
+            lines.append(f"  {r['name']}: {r['distribution']}{link}, {r['observations']:,} observations")
             lines.append(f"    predictor: {r['predictor']}")
             lines.append(f"    dispersion: {r['dispersion']}")
         lines.append("Random effects")
         for e in self.random_effects:
             lines.append(
-                f"  {e['name']}: {e['distribution']}, {e['levels']:,} levels, v = {e['scale']} ({e['value_variable']}), "
-                f"{e['entries_per_row']:.3g} entries a row"
+                f"  {e['name']}: {e['distribution']}, {e['levels']:,} levels, v = {e['scale']} "
+                f"({e['value_variable']}), {e['entries_per_row']:.3g} entries a row"
             )
             lines.append(f"    dispersion: {e['dispersion']}")
         if not self.random_effects:
             lines.append("  none")
         lines.append("Parameters")
-        for p in self.parameters:
-            lines.append(f"  {p['name']}: {p['role']}, shape {p['shape']}")
-        lines.append("Estimators")
-        for name, reasons in self.estimators.items():
-            lines.append(
-                f"  {name}: " + ("applies" if not reasons else "does not apply: " + "; ".join(reasons))
-            )
+        lines += [f"  {p['name']}: {p['role']}, shape {p['shape']}" for p in self.parameters]
+        if self.left_out:
+            lines += ["Left out (no observed value depends on them)", f"  {', '.join(self.left_out)}"]
+        lines += ["Estimators", *self._verdicts()]
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _verdicts(self) -> list[str]:
+        """For each estimator whether it applies, why not, and what to do where only some do."""
+        lines = []
+        for name, reasons in self.estimators.items():
+            lines.append(f"  {name}: " + ("does not apply, because" if reasons else "applies"))
+            for reason in reasons:
+                lines += textwrap.wrap(
+                    reason, WIDTH, initial_indent="    - ", subsequent_indent="      ", break_on_hyphens=False
+                )
+        able = [name.lower() for name, reasons in self.estimators.items() if not reasons]
+        if not able:
+            lines.append("Change what is said above; none of the estimators can fit the model as it is.")
+        elif len(able) < len(self.estimators):
+            lines.append(f'To fit the model as it is: hlik.fit(model, "{able[0]}")')
+        return lines
 
 
 def inspect(
@@ -76,8 +96,8 @@ def inspect(
     Returns
     -------
     Inspection
-        For each response its family, link and predictor; for each random effect its distribution, the scale of v,
-        its levels and sparsity; parameters with their roles; for each estimator whether it applies.
+        For each response its family, link and predictor; for each random effect its distribution, the scale of
+        v, its levels and sparsity; parameters with their roles; for each estimator whether it applies.
 
     Raises
     ------
@@ -90,7 +110,7 @@ def inspect(
     >>> with pm.Model() as model:
     ...     beta, sigma = pm.Normal("beta", 0, 5), pm.HalfNormal("sigma", 1)
     ...     u = pm.Normal("u", 0, sigma, shape=3)
-    ...     _ = pm.Poisson("y", pm.math.exp(beta + u[np.array([0, 0, 1, 1, 2, 2])]), observed=[1, 0, 2, 3, 1, 1])
+    ...     _ = pm.Poisson("y", pm.math.exp(beta + u[np.repeat([0, 1, 2], 2)]), observed=[1, 0, 2, 3, 1, 1])
     >>> print(hlik.inspect(model))
     Responses
       y: Poisson, link log, 6 observations
@@ -104,87 +124,101 @@ def inspect(
       sigma: dispersion parameter, shape ()
     Estimators
       EQL: applies
+      Laplace: applies
     """
-    read = read_model(as_pymc(model), random=random, fixed=fixed)
+    read = read_model(model, random=random, fixed=fixed)
     return Inspection(
-        responses=tuple(_responses(read)),
-        random_effects=tuple(_random_effects(read)),
-        parameters=tuple(
-            {
-                "name": p.name,
-                "role": p.role,
-                "shape": p.variable.shape,
-                "value_variable": p.variable.value_name,
-            }
-            for p in read.parameters
-        ),
+        responses=tuple(_response(read, response) for response in read.responses),
+        random_effects=tuple(_random_effect(read, effect) for effect in read.random_effects),
+        parameters=tuple(_parameter(parameter) for parameter in read.parameters),
         estimators={estimator().name: estimator().obstacles(read) for estimator in ESTIMATORS.values()},
+        left_out=read.left_out,
     )
 
 
-def _responses(model: HierarchicalModel) -> list[dict[str, Any]]:
-    found = []
-    for r in model.responses:
-        terms = [p.name for p in model.fixed_effects if np.any(model.X[r.rows, p.index])]
-        columns = np.unique(model.Z[r.rows].indices)
-        terms += [
-            e.name
-            for e in model.random_effects
-            if np.any((columns >= e.index.start) & (columns < e.index.stop))
-        ]
-        if np.any(model.offset[r.rows]):
-            terms.append("offset")
-        found.append(
-            {
-                "name": r.name,
-                "distribution": r.distribution,
-                "family": r.family.name if r.family else "none",
-                "link": r.link.name if r.link else "unknown",
-                "observations": r.size,
-                "predictor": " + ".join(terms) if r.link else "not linear",
-                "dispersion": "1" if r.dispersion is None else describe_map(r.dispersion, model),
-            }
-        )
-    return found
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    variable = parameter.variable
+    return {
+        "name": parameter.name,
+        "role": parameter.role,
+        "shape": variable.shape,
+        "value_variable": variable.value_name,
+    }
 
 
-def _random_effects(model: HierarchicalModel) -> list[dict[str, Any]]:
-    scales = {"identity": "u", "log": "log u", "logit": "logit u", "inverse": "1/u"}
-    counts = np.bincount(model.Z.indices, minlength=model.n_random) if model.n_random else np.zeros(0)
-    found = []
-    for e in model.random_effects:
-        scale = scales[e.family.scale] if e.family else "its value variable"
-        if e.location is not None:
-            scale = f"{e.name} - its mean"
-        if e.scale_map is not None:
-            scale = f"{e.name} * its scale"
-        found.append(
-            {
-                "name": e.name,
-                "distribution": e.distribution,
-                "levels": e.size,
-                "scale": scale.replace("u", e.name)
-                if e.family and e.location is None and e.scale_map is None
-                else scale,
-                "value_variable": e.variable.value_name,
-                "entries_per_row": counts[e.index].sum() / model.n_rows,
-                "dispersion": "unknown" if e.dispersion is None else describe_map(e.dispersion, model),
-            }
-        )
-    return found
+def _response(model: HierarchicalModel, response: Response) -> dict[str, Any]:
+    size = response.size
+    blocks = [slice(start, start + size) for start in range(response.rows.start, response.rows.stop, size)]
+    predictors = [" + ".join(_terms(model, rows)) or "0" for rows in blocks]
+    return {
+        "name": response.name,
+        "distribution": response.distribution,
+        "family": response.family.name if response.family else "none",
+        "link": response.link.name if response.link else None,
+        "observations": response.size,
+        "predictor": "; ".join(predictors) or "none that is linear",
+        "dispersion": _response_dispersion(model, response),
+    }
+
+
+def _terms(model: HierarchicalModel, rows: slice) -> list[str]:
+    """Names of the variables in one predictor."""
+    terms = [p.name for p in model.fixed_effects if np.any(model.X[rows, p.index])]
+    if model.theta_design is not None:
+        moved = np.any(model.theta_design[rows], axis=0)
+        terms += [p.name for p in model.dispersion_parameters if np.any(moved[p.index])]
+    columns = np.unique(model.Z[rows].indices)
+    for effect in model.random_effects:
+        index = effect.index
+        if np.any((columns >= index.start) & (columns < index.stop)):
+            terms.append(effect.name)
+    return terms + ["offset"] * bool(np.any(model.offset[rows]))
+
+
+def _response_dispersion(model: HierarchicalModel, response: Response) -> str:
+    if response.dispersion is not None:
+        return describe_map(response.dispersion, model)
+    return "1" if response.family is not None and not response.family.has_dispersion else "part of the distribution"
+
+
+def _random_effect(model: HierarchicalModel, effect: RandomEffect) -> dict[str, Any]:
+    stop = model.responses[-1].rows.stop
+    entries = model.Z[:stop].indices
+    inside = np.count_nonzero((entries >= effect.index.start) & (entries < effect.index.stop))
+    observations = sum(response.size for response in model.responses)
+    return {
+        "name": effect.name,
+        "distribution": effect.distribution,
+        "levels": effect.size,
+        "scale": _scale(effect),
+        "value_variable": effect.variable.value_name,
+        "entries_per_row": inside / observations,
+        "dispersion": "unknown" if effect.dispersion is None else describe_map(effect.dispersion, model),
+    }
+
+
+def _scale(effect: RandomEffect) -> str:
+    """v in terms of the effect's own name."""
+    if effect.scale_map is not None:
+        return f"{effect.name} * its scale"
+    if effect.location is not None:
+        return f"{effect.name} - its mean"
+    if effect.family is None:
+        return "its value variable"
+    scale = "log" if effect.distribution == "LogNormal" else effect.family.scale
+    return SCALES[scale].format(effect.name)
 
 
 def describe_map(found: ThetaMap, model: HierarchicalModel) -> str:
     """How a dispersion depends on the parameters, in words."""
-    if not isinstance(found, LinkMap):
-        if not found.jacobian(np.zeros(model.n_theta)).any():
-            values = found.value(np.zeros(model.n_theta))
-            return f"{values[0]:g}" if values.size == 1 else "known, one value each"
-        return "a function of the parameters (no closed form)"
-    moved = np.any(found.matrix != 0, axis=0)
-    names = [p.name for p in model.dispersion_parameters if moved[p.index].any()]
-    words = {"log": "log-linear", "identity": "linear", "inverse": "linear on the inverse"}
+    if isinstance(found, ConstantMap):
+        return f"{found.values[0]:g}" if found.size == 1 else "known, one value each"
+    linked = isinstance(found, LinkMap)
+    matrix = found.matrix if isinstance(found, LinkMap) else found.jacobian(np.full(model.n_theta, 0.1))
+    moved = np.any(matrix != 0, axis=0)
+    names = ", ".join(p.name for p in model.dispersion_parameters if np.any(moved[p.index]))
     each = "" if found.size == 1 else ", one value each"
-    return (
-        f"{words.get(found.link.name, f'linear on the {found.link.name} link')} in {', '.join(names)}{each}"
-    )
+    if not linked:
+        return f"a function of {names}{each}"
+    word = WORDS.get(found.link.name, f"linear on the {found.link.name} link")  # type: ignore[attr-defined]
+    return f"{word} in {names}{each}"

@@ -67,6 +67,10 @@ def scale(jet: Jet, factor: Array | float) -> Jet:
 
 def multiply(left: Jet, right: Jet, order: int = ORDER) -> Jet:
     """Product, truncated."""
+    return saturated(_multiply(left, right, order))
+
+
+def _multiply(left: Jet, right: Jet, order: int) -> Jet:
     total: Jet = {}
     for a, value in left.items():
         for b, other in right.items():
@@ -75,6 +79,17 @@ def multiply(left: Jet, right: Jet, order: int = ORDER) -> Jet:
                 product = value * other
                 total[monomial] = total[monomial] + product if monomial in total else product
     return total
+
+
+def saturated(jet: Jet, where: Array | None = None) -> Jet:
+    """The jet without derivatives where its value is infinite (or `where`): there it does not move.
+
+    Log densities have infinite bounds in them, and their derivatives would be NaN.
+    """
+    where = np.isinf(jet[()]) if where is None else where
+    if not where.any():
+        return jet
+    return {key: np.where(where, 0.0, value) if key else value for key, value in jet.items()}
 
 
 def compose(derivatives: Callable[[Array, int], Sequence[Array]], jet: Jet, order: int = ORDER) -> Jet:
@@ -89,8 +104,8 @@ def compose(derivatives: Callable[[Array, int], Sequence[Array]], jet: Jet, orde
         factorial *= k
         result = add(result, scale(power, values[k] / factorial))
         if k < degree:
-            power = multiply(power, rest, order)
-    return result
+            power = _multiply(power, rest, order)
+    return saturated(result, np.isinf(jet[()]) | np.isinf(result[()])) if degree else result
 
 
 def _degree(jet: Jet, order: int) -> int:
@@ -328,8 +343,8 @@ def _clip(arguments: Sequence[Jet], order: int) -> Jet:
 
 
 OPERATIONS: dict[str, Callable[[Sequence[Jet], int], Jet]] = {
-    "add": lambda a, order: add(*a),
-    "sub": lambda a, order: add(a[0], scale(a[1], -1.0)),
+    "add": lambda a, order: saturated(add(*a)),
+    "sub": lambda a, order: saturated(add(a[0], scale(a[1], -1.0))),
     "neg": lambda a, order: scale(a[0], -1.0),
     "mul": _product,
     "true_div": lambda a, order: multiply(a[0], compose(_reciprocal, a[1], order), order),

@@ -164,6 +164,8 @@ class HierarchicalModel:
         Why the closed-form estimators, and those that need only derivatives, cannot serve the model.
     X_names
         A label per column of X, for messages.
+    left_out
+        Free variables that are not part of the likelihood: no response depends on them, or they are missing responses.
     forms
         The form of every free variable and Deterministic in terms of value variables, for reporting.
     """
@@ -183,6 +185,7 @@ class HierarchicalModel:
     laplace_obstacles: tuple[str, ...] = ()
     theta_design: np.ndarray | None = None
     extra_terms: tuple[Any, ...] = ()
+    left_out: tuple[str, ...] = ()
     graph_maps: dict[str, Any] = field(default_factory=dict)
     constant_data: dict[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
 

@@ -11,7 +11,10 @@ from hlik.graph.walk import Walker
 
 
 def free_ancestors(starts: Iterable[Variable], walker: Walker) -> list[str]:
-    """Names of the free variables met first when walking up from `starts`; fixed ones are data."""
+    """Names of the free variables met first when walking up from `starts`.
+
+    Those held fixed count too: holding a standard deviation at a value makes no parameter of a random effect.
+    """
     found: dict[str, None] = {}
     stack, seen = list(starts), set()
     while stack:
@@ -20,8 +23,7 @@ def free_ancestors(starts: Iterable[Variable], walker: Walker) -> list[str]:
             continue
         seen.add(variable)
         if variable in walker.free:
-            if walker.free[variable] not in walker.fixed:
-                found[walker.free[variable]] = None
+            found[walker.free[variable]] = None
         elif variable not in walker.observed and variable.owner is not None:
             stack.extend(variable.owner.inputs)
     return list(found)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pytensor.graph.basic import Variable
-from pytensor.tensor.elemwise import CAReduce
 from pytensor.scalar import basic as ps
+from pytensor.tensor.elemwise import CAReduce
 
 from hlik.graph import forms as fm
+from hlik.graph.elements import CannotLift
 from hlik.graph.families import random_parts
-from hlik.graph.lift import CannotLift, lift
+from hlik.graph.lift import lift
 from hlik.graph.predictors import Predictor
 from hlik.graph.random_effects import closed_form_obstacle
 from hlik.graph.roles import Roles
@@ -61,7 +62,9 @@ def _try(choice: Choice, target: dict[str, LiftedTerm], name: str, make) -> None
     try:
         target[name] = make()
     except CannotLift as reason:
-        choice.obstacles.append(f"the log density of {name!r} is no elementwise function of linear predictors: {reason}")
+        choice.obstacles.append(
+            f"the log density of {name!r} is no elementwise function of linear predictors: {reason}"
+        )
 
 
 def _is_closed(predictor: Predictor, effects: set[str]) -> bool:

@@ -42,17 +42,22 @@ def find_link(function: Function, positive: bool = False) -> tuple[Link, float, 
     with np.errstate(all="ignore"):
         for link in LINKS.values():
             half = positive or not link.valid_eta(fm.TEST_POINTS).all()
-            near = NEAR_POSITIVE if half else NEAR
-            first, second = np.asarray(link.link(np.asarray(function(near), dtype=float)))
-            slope = float((second - first) / (near[1] - near[0]))
-            if not np.isfinite(slope) or slope == 0:
-                continue
-            slope = fm.rounded(slope)
-            shift = float(first - slope * near[0])
-            shift = 0.0 if abs(shift) < 1e-14 * abs(slope) else fm.rounded(shift)
-            if _agrees(function, link, slope, shift, half):
-                return link, slope, shift
+            for near in (NEAR_POSITIVE, -NEAR_POSITIVE) if half else (NEAR,):
+                found = _slope_and_shift(function, link, near)
+                if found is not None and _agrees(function, link, *found, half):
+                    return link, *found
     return None
+
+
+def _slope_and_shift(function: Function, link: Link, near: np.ndarray) -> tuple[float, float] | None:
+    """The line through g(f(t)) at two points, where that has a slope."""
+    first, second = np.asarray(link.link(np.asarray(function(near), dtype=float)))
+    slope = float((second - first) / (near[1] - near[0]))
+    if not np.isfinite(slope) or slope == 0:
+        return None
+    slope = fm.rounded(slope)
+    shift = float(first - slope * near[0])
+    return slope, 0.0 if abs(shift) < 1e-14 * abs(slope) else fm.rounded(shift)
 
 
 def _agrees(function: Function, link: Link, slope: float, shift: float, half: bool) -> bool:

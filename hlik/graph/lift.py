@@ -17,37 +17,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from pytensor.compile.ops import ViewOp
 from pytensor.graph.basic import Variable
-from pytensor.raise_op import CheckAndRaise
 from pytensor.scalar import basic as ps
 from pytensor.scalar import math as psm
-from pytensor.tensor.basic import Alloc, Join, MakeVector, ScalarFromTensor, TensorFromScalar
-from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
-from pytensor.tensor.math import Dot
-from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
-from pytensor.tensor.subtensor import (
-    AdvancedIncSubtensor,
-    AdvancedIncSubtensor1,
-    AdvancedSubtensor,
-    AdvancedSubtensor1,
-    IncSubtensor,
-    Subtensor,
-)
+from pytensor.tensor.elemwise import CAReduce, Elemwise
 
-from hlik.graph import algebra, rules
+from hlik.graph import algebra
 from hlik.graph import forms as fm
 from hlik.graph import rows as lin
+from hlik.graph.elements import ASSEMBLING, INDEXING, TRANSPARENT, CannotLift, Elements, is_dot, parts_of
 from hlik.graph.forms import Affine, Form, Mapped
 from hlik.graph.walk import Walker
 from hlik.tape import Instruction
 
 LARGEST_SUM = 30  # terms of a sum or product over an axis that are written out
-
-
-class CannotLift(Exception):
-    """A log density is not an elementwise function of affine predictors."""
 
 
 SCALAR_NAMES: dict[type, str] = {
@@ -56,16 +39,13 @@ SCALAR_NAMES: dict[type, str] = {
     ps.Log1p: "log1p", ps.Tanh: "tanh", ps.Sin: "sin", ps.Cos: "cos", ps.ArcTan: "arctan", ps.Abs: "abs",
     ps.Sign: "sign", ps.Floor: "floor", ps.Ceil: "ceil", ps.Switch: "switch", ps.Clip: "clip",
     ps.GE: "ge", ps.GT: "gt", ps.LE: "le", ps.LT: "lt", ps.EQ: "eq", ps.NEQ: "neq", ps.AND: "and", ps.OR: "or",
-    ps.Invert: "invert", ps.IsNan: "isnan", ps.IsInf: "isinf", ps.Identity: "identity", ps.Cast: "identity", ps.Second: "second",
+    ps.Invert: "invert", ps.IsNan: "isnan", ps.IsInf: "isinf", ps.Identity: "identity", ps.Cast: "identity",
+    ps.Second: "second",
     psm.Sigmoid: "sigmoid", psm.Softplus: "softplus", psm.Log1mexp: "log1mexp", psm.GammaLn: "gammaln",
     psm.Psi: "psi", psm.TriGamma: "trigamma", psm.Erf: "erf", psm.Erfc: "erfc", psm.Erfcx: "erfcx",
     psm.GammaInc: "gammainc", psm.GammaIncC: "gammaincc", ps.ScalarMaximum: "maximum", ps.ScalarMinimum: "minimum",
 }  # fmt: skip
 """PyTensor's scalar operations and their names in `hlik.jets`."""
-
-TRANSPARENT = (ViewOp, SpecifyShape, CheckAndRaise, TensorFromScalar, ScalarFromTensor)
-INDEXING = (Subtensor, AdvancedSubtensor, AdvancedSubtensor1, DimShuffle, Reshape, Alloc)
-ASSEMBLING = (Join, MakeVector, IncSubtensor, AdvancedIncSubtensor, AdvancedIncSubtensor1)
 
 
 @dataclass
@@ -100,7 +80,7 @@ def lift(
         Naming the operation that is not elementwise.
     """
     lifter = _Lifter(walker, is_effect)
-    shape = lifter.shape(density)
+    shape = lifter.elements.shape(density)
     lifter.n = int(np.prod(shape, dtype=int))
     for parameter in parameters:
         lifter.register(parameter, shape)
@@ -110,64 +90,13 @@ def lift(
     return lifter.found
 
 
-def lifted_shape(walker: Walker, variable: Variable) -> tuple[int, ...]:
-    """Shape of a node, also of one whose form is opaque."""
-    return _Lifter(walker, lambda name: False).shape(variable)
-
-
 class _Lifter:
     def __init__(self, walker: Walker, is_effect: Callable[[str], bool]):
         self.walker, self.is_effect = walker, is_effect
         self.found = Lifted()
         self.n = 0
         self._memo: dict[tuple[Variable, bytes], int] = {}
-        self._shapes: dict[Variable, tuple[int, ...]] = {}
-
-    def shape(self, variable: Variable) -> tuple[int, ...]:
-        """Shape of a node, also of one whose form is opaque."""
-        if variable not in self._shapes:
-            known = algebra.shape_of(self.walker.form(variable))
-            self._shapes[variable] = known if known is not None else self._inferred_shape(variable)
-        return self._shapes[variable]
-
-    def _inferred_shape(self, variable: Variable) -> tuple[int, ...]:
-        node = variable.owner
-        if node is None:
-            raise CannotLift(f"the unknown input {variable}")
-        if isinstance(node.op, Elemwise):
-            return np.broadcast_shapes(*(self.shape(source) for source in node.inputs))
-        if isinstance(node.op, TRANSPARENT):
-            return self.shape(node.inputs[0])
-        if isinstance(node.op, (*INDEXING, *ASSEMBLING)):
-            return self._numbers(variable).shape
-        if isinstance(node.op, CAReduce):
-            full = self.shape(node.inputs[0])
-            axes = range(len(full)) if node.op.axis is None else node.op.axis
-            return tuple(size for k, size in enumerate(full) if k not in axes)
-        if _is_dot(node.op):
-            left, right = (self.shape(source) for source in node.inputs)
-            return (*left[:-1], *right[1:])
-        static = variable.type.shape
-        if any(size is None for size in static):
-            raise CannotLift(f"the operation {node.op}")
-        return tuple(static)
-
-    def _numbers(self, variable: Variable) -> np.ndarray:
-        """For an Op that moves elements: which element of its (stacked) parts each output element is."""
-        node = variable.owner
-        parts, before, after = _parts(node.op, node.inputs)
-        numbers, start = [], 0
-        for part in parts:
-            shape = self.shape(part)
-            size = int(np.prod(shape, dtype=int))
-            numbers.append(np.arange(start, start + size).reshape(shape))
-            start += size
-        others = [[self._data(source) for source in group] for group in (before, after)]
-        if isinstance(node.op, Reshape):
-            return numbers[0].reshape([int(k) for k in np.asarray(others[1][0])])
-        if isinstance(node.op, Alloc):
-            return np.broadcast_to(numbers[0], tuple(int(np.asarray(k)) for k in others[1]))
-        return np.asarray(rules.numeric(node, [*others[0], *numbers, *others[1]]), dtype=np.int64)  # Join casts
+        self.elements = Elements(walker)
 
     def register(self, parameter: Variable, shape: tuple[int, ...]) -> None:
         """Make the linear predictor behind a parameter of the distribution the one that others are expressed in."""
@@ -178,18 +107,6 @@ class _Lifter:
             flat = Affine(flat.rows, flat.offset.ravel())
             if any(self.is_effect(name) for name in affine.inputs) or _varies(flat):
                 self._predictor(flat)
-
-    def _data(self, variable: Variable) -> Form:
-        form = self.walker.form(variable)
-        if fm.is_constant(form):
-            return form
-        node = variable.owner
-        if node is not None and isinstance(node.op, Shape | Shape_i):
-            shape = self.shape(node.inputs[0])
-            return np.array(shape[node.op.i] if isinstance(node.op, Shape_i) else shape, dtype=np.int64)
-        if node is None or variable in self.walker.free or not node.inputs:
-            raise CannotLift(f"an index or shape that depends on {sorted(fm.inputs_of(form))}")
-        return rules.numeric(node, [self._data(source) for source in node.inputs])
 
     def _emit(self, instruction: Instruction) -> int:
         self.found.tape.append(instruction)
@@ -208,7 +125,7 @@ class _Lifter:
             values = np.asarray(form, dtype=float).ravel()[index]
             uniform = values.size > 1 and np.all(values == values[0])
             return self._emit(Instruction("constant", data=values[:1] if uniform else values))
-        if isinstance(form, Affine) and self._moves(form, index):
+        if isinstance(form, Affine) and self._moves(form, index) and not self._splits(variable, index):
             return self._predictor(fm.gathered(form, index))
         if not self._moves(form, index):
             self.found.taus.append((variable, index[:1] if np.all(index == index[0]) else index))
@@ -225,6 +142,27 @@ class _Lifter:
             return True
         affine = form.affine if isinstance(form, Mapped) else form
         return isinstance(affine, Affine) and affine.offset.size >= self.n and _varies(fm.gathered(affine, index))
+
+    def _splits(self, variable: Variable, index: np.ndarray) -> bool:
+        """Whether an affine node is no known predictor, but a sum of known ones and expressions of parameters."""
+        gathered = fm.gathered(self.walker.form(variable), index)
+        if any(algebra.row_multiple(known, gathered) is not None for known in self.found.predictors):
+            return False
+        node = variable.owner
+        if node is None or not isinstance(node.op, Elemwise) or not isinstance(node.op.scalar_op, ps.Add | ps.Sub):
+            return False
+        return all(self._is_known(source, places) for source, places in self._arguments(variable, index))
+
+    def _is_known(self, variable: Variable, index: np.ndarray) -> bool:
+        """Whether elements are data, an expression of parameters, or of a known predictor."""
+        form = self.walker.form(variable)
+        if fm.is_constant(form) or not self._moves(form, index):
+            return True
+        if not isinstance(form, Affine):
+            return False
+        gathered = fm.gathered(form, index)
+        known = any(algebra.row_multiple(known, gathered) is not None for known in self.found.predictors)
+        return known or self._splits(variable, index)
 
     def _predictor(self, affine: Affine) -> int:
         """A predictor, or what it is of one already met: ``k * predictor + data``."""
@@ -258,37 +196,43 @@ class _Lifter:
         if isinstance(node.op, Elemwise):
             return self._elementwise(variable, index)
         if isinstance(node.op, INDEXING):
-            return self.visit(_parts(node.op, node.inputs)[0][0], self._numbers(variable).ravel()[index])
+            return self.visit(parts_of(node.op, node.inputs)[0][0], self.elements.numbers(variable).ravel()[index])
         if isinstance(node.op, ASSEMBLING):
             return self._assembled(variable, index)
         if isinstance(node.op, CAReduce):
             return self._reduced(variable, index)
-        if _is_dot(node.op):
+        if is_dot(node.op):
             return self._dot(variable, index)
         raise CannotLift(f"the operation {node.op}")
 
     def _elementwise(self, variable: Variable, index: np.ndarray) -> int:
         node = variable.owner
         name = SCALAR_NAMES.get(type(node.op.scalar_op))
-        if name is None:
+        rounds = name == "identity" and variable.type.dtype != "bool" and not variable.type.dtype.startswith("float")
+        if name is None or rounds:
             raise CannotLift(f"the function {node.op.scalar_op}, whose derivatives hlik does not know")
-        shape = self.shape(variable)
-        arguments = []
-        for source in node.inputs:
-            own = self.shape(source)
-            size = int(np.prod(own, dtype=int))
-            place = index if own == shape else np.broadcast_to(np.arange(size).reshape(own), shape).ravel()[index]
-            arguments.append(self.visit(source, place))
+        arguments = [self.visit(source, places) for source, places in self._arguments(variable, index)]
+        if name in ("gammainc", "gammaincc") and self.found.tape[arguments[0]].name != "constant":
+            raise CannotLift(f"the function {node.op.scalar_op} of an estimated shape")
         return self._emit(Instruction(name, tuple(arguments)))
+
+    def _arguments(self, variable: Variable, index: np.ndarray) -> list[tuple[Variable, np.ndarray]]:
+        """The inputs of an elementwise node, with the elements that these of its elements are made of."""
+        shape, found = self.elements.shape(variable), []
+        for source in variable.owner.inputs:
+            own = self.elements.shape(source)
+            numbers = np.arange(int(np.prod(own, dtype=int))).reshape(own)
+            found.append((source, index if own == shape else np.broadcast_to(numbers, shape).ravel()[index]))
+        return found
 
     def _assembled(self, variable: Variable, index: np.ndarray) -> int:
         """Elements that come from several parts: each part where it applies."""
         node = variable.owner
-        parts = _parts(node.op, node.inputs)[0]
-        place = self._numbers(variable).ravel()[index]
+        parts = parts_of(node.op, node.inputs)[0]
+        place = self.elements.numbers(variable).ravel()[index]
         result, start = None, 0
         for part in parts:
-            size = int(np.prod(self.shape(part), dtype=int))
+            size = int(np.prod(self.elements.shape(part), dtype=int))
             inside = (place >= start) & (place < start + size)
             if inside.any():
                 aligned = np.arange(index.size) * (size // index.size) if size % index.size == 0 else 0
@@ -306,7 +250,7 @@ class _Lifter:
         """A sum, product or maximum over a short axis, written out."""
         node = variable.owner
         name = SCALAR_NAMES.get(type(node.op.scalar_op))
-        full = self.shape(node.inputs[0])
+        full = self.elements.shape(node.inputs[0])
         axes = tuple(range(len(full))) if node.op.axis is None else tuple(node.op.axis)
         numbers = np.moveaxis(np.arange(int(np.prod(full, dtype=int))).reshape(full), axes, range(len(axes)))
         rows = numbers.reshape(int(np.prod([full[k] for k in axes], dtype=int)), -1)
@@ -318,7 +262,7 @@ class _Lifter:
     def _dot(self, variable: Variable, index: np.ndarray) -> int:
         """A product of matrices with a short inner dimension, written out."""
         left, right = variable.owner.inputs
-        left_shape, right_shape = self.shape(left), self.shape(right)
+        left_shape, right_shape = self.elements.shape(left), self.elements.shape(right)
         inner = left_shape[-1]
         if inner > LARGEST_SUM or len(left_shape) > 2 or len(right_shape) > 2:
             raise CannotLift(f"a product of matrices over {inner} elements")
@@ -347,20 +291,3 @@ def _varies(affine: Affine) -> bool:
         else:
             return True
     return False
-
-
-def _is_dot(op: object) -> bool:
-    return isinstance(op, Dot) or (isinstance(op, Blockwise) and isinstance(op.core_op, Dot))
-
-
-def _parts(op: object, inputs: Sequence[Variable]) -> tuple[list[Variable], list[Variable], list[Variable]]:
-    """The inputs whose elements an Op moves, those before them (a join's axis) and those after (indices, shapes)."""
-    if isinstance(op, Join):
-        return list(inputs[1:]), list(inputs[:1]), []
-    if isinstance(op, MakeVector):
-        return list(inputs), [], []
-    if isinstance(op, IncSubtensor | AdvancedIncSubtensor | AdvancedIncSubtensor1):
-        if not op.set_instead_of_inc:
-            raise CannotLift(f"the operation {op}")
-        return list(inputs[:2]), [], list(inputs[2:])
-    return list(inputs[:1]), [], list(inputs[1:])

@@ -34,6 +34,7 @@ def _summed(node: Apply, form: Form, axes: tuple[int, ...]) -> Form:
     """The sum over `axes`: of an affine form; of any form where the axes have length 1."""
     shape = fm.shape_of(form)
     assert shape is not None
+    axes = tuple(axis for axis in axes if axis < len(shape))  # PyMC's CAR sums a scalar over its axis 0
     kept = tuple(size for axis, size in enumerate(shape) if axis not in axes)
     if all(shape[axis] == 1 for axis in axes):
         return fm.rearranged(form, element_numbers(form).reshape(kept))

@@ -13,7 +13,8 @@ from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.traversal import io_toposort
-from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.elemwise import CAReduce, Elemwise
+from pytensor.tensor.random.type import RandomType
 
 Values = list[Any]
 
@@ -27,8 +28,10 @@ def values_of_node(node: Apply, values: Sequence[Any]) -> Values:
 def function_of_node(node: Apply) -> Callable[[Sequence[Any]], Values]:
     """The function from the values of a node's inputs to those of its outputs."""
     if isinstance(node.op, Elemwise):
-        function, dtype = numpy_function(node.op.scalar_op), node.outputs[0].type.dtype
+        function, dtype = elementwise_function(node), node.outputs[0].type.dtype
         return lambda values: [np.asarray(function(*values), dtype=dtype)]
+    if isinstance(node.op, CAReduce) and node.inputs[0].type.ndim == 0:  # PyMC's CAR sums a scalar over axis 0
+        return lambda values: [np.asarray(values[0], dtype=node.outputs[0].type.dtype)]
     if isinstance(node.op, OpFromGraph):  # its own `perform` would compile the inner graph
         inner = Interpreter(node.op.fgraph.inputs, node.op.fgraph.outputs)
         return lambda values: inner(*values)
@@ -39,6 +42,27 @@ def function_of_node(node: Apply) -> Callable[[Sequence[Any]], Values]:
         return [cell[0] for cell in cells]
 
     return perform
+
+
+def elementwise_function(node: Apply) -> Callable[..., np.ndarray]:
+    """The NumPy function of an elementwise node; conditions may come as numbers.
+
+    Whole numbers become PyTensor's floating point first: NumPy's ``sqrt`` of an 8-bit 2, which PyMC's densities have,
+    is one of half precision.
+    """
+    function = numpy_function(node.op.scalar_op)
+    output = node.outputs[0].type.dtype
+    dtypes = [_input_dtype(source.type.dtype, output) for source in node.inputs]
+    if not any(dtypes):
+        return function
+    return lambda *values: function(*map(np.asarray, values, dtypes))
+
+
+def _input_dtype(dtype: str, output: str) -> str | None:
+    """What an input is cast to; None where it stays as it is."""
+    if dtype == "bool":
+        return "bool"
+    return output if output.startswith("float") and "int" in dtype else None
 
 
 def numpy_function(scalar_op: ps.ScalarOp) -> Callable[..., np.ndarray]:
@@ -70,13 +94,16 @@ def _one_by_one(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray
     return np.asarray(np.frompyfunc(function, len(arrays), 1)(*arrays), dtype=float)
 
 
+def is_known(variable: Variable) -> bool:
+    """Whether a variable is data: a constant or shared, but no source of random numbers."""
+    return isinstance(variable, Constant | SharedVariable) and not isinstance(variable.type, RandomType)
+
+
 def known_value(variable: Variable) -> Any:
-    """The value of a constant or shared variable, not copied; None for any other."""
-    if isinstance(variable, Constant):
-        return variable.data
-    if isinstance(variable, SharedVariable):
-        return variable.get_value(borrow=True)
-    return None
+    """The value of a variable that is data, not copied; None for any other."""
+    if not is_known(variable):
+        return None
+    return variable.data if isinstance(variable, Constant) else variable.get_value(borrow=True)
 
 
 class Interpreter:

@@ -75,23 +75,13 @@ def obstacles_of(
             f"effects only"
         )
     linear, others = linear_inputs(predictors), set().union(*(p.other_inputs for p in predictors.values()))
-    if all(predictor.parts is not None and predictor.affine is not None for predictor in predictors.values()):
-        found += _double_roles(roles, linear, others, fixed_names)
+    if not found:
+        found += [
+            f"{name!r} is a coefficient of a linear predictor and part of a dispersion at once"
+            for name in roles.parameters
+            if name in linear and name not in fixed_names
+        ]
     missing = [name for name in roles.missing if name in linear | others]
     if missing:
         found.append(f"{listed(missing)}: missing values of a covariate, which EQL does not impute")
     return list(dict.fromkeys(found))
-
-
-def _double_roles(roles: Roles, linear: set[str], others: set[str], fixed_names: set[str]) -> list[str]:
-    """Coefficients that are part of a dispersion, and random effects in one."""
-    found = [
-        f"{name!r} is a coefficient of a linear predictor and part of a dispersion at once"
-        for name in roles.parameters
-        if name in linear and name not in fixed_names
-    ]
-    return found + [
-        f"random effect {name!r} enters a dispersion: EQL fits dispersions without random effects"
-        for name in roles.random_effects
-        if name in others
-    ]

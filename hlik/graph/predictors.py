@@ -33,7 +33,8 @@ KNOWN = "Normal, Bernoulli, Binomial, Poisson, Exponential, Gamma and Wald"
 class Predictor:
     """What was read of one response: its parts, linear predictor and link, or why they could not be told.
 
-    `other_inputs` are the free variables that the response depends on in another way than through `affine`.
+    `other_inputs` are the free variables that the response depends on in another way than through `affine`,
+    `other_effects` those of them that are random effects.
     """
 
     parts: ResponseParts | None
@@ -41,6 +42,7 @@ class Predictor:
     link: Link | None
     other_inputs: frozenset[str]
     obstacle: str | None = None
+    other_effects: frozenset[str] = frozenset()
 
 
 def read_predictor(walker: Walker, rv: Variable, roles: Roles) -> Predictor:
@@ -53,7 +55,8 @@ def read_predictor(walker: Walker, rv: Variable, roles: Roles) -> Predictor:
     mean = walker.form(parts.mean)
     found = linked(mean, positive=not parts.family.valid_mean(np.array(-1.0)))
     if found is not None:
-        return Predictor(parts, fm.broadcast(found[0], walker.shape(rv)), found[1], other_inputs)
+        affine, effects = fm.broadcast(found[0], walker.shape(rv)), frozenset(roles.random_effects)
+        return Predictor(parts, affine, found[1], other_inputs, other_effects=other_inputs & effects)
     loaded = sorted(fm.inputs_of(mean) & roles.multipliers_of.keys())
     if loaded:
         obstacle = roles.loading_obstacle(loaded[0])

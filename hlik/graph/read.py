@@ -14,7 +14,7 @@ from hlik.graph.choose import Choice, choose_terms
 from hlik.graph.describe import constant_data_of, coords_of, describe, element_labels
 from hlik.graph.families import is_zero, random_parts
 from hlik.graph.forms import Affine
-from hlik.graph.lift import CannotLift
+from hlik.graph.elements import CannotLift
 from hlik.graph.matrices import check_finite, fixed_matrix, random_matrix, stacked_offset, theta_matrix
 from hlik.graph.obstacles import check_entries, fixed_effect_names, obstacles_of
 from hlik.graph.predictors import Predictor, read_predictor
@@ -100,7 +100,7 @@ def _assemble(
     stack: list[tuple[slice, Affine]] = []
     responses = _responses(walker, predictors, choice, layout, weights, stack)
     extra_terms, unread = _extra_terms(walker, choice, layout, stack)
-    n_rows = stack[-1][0].stop
+    n_rows = stack[-1][0].stop if stack else 0
     fixed_effects = [parameter for parameter in parameters if parameter.role == "fixed effect"]
     X_names = tuple(label for p in fixed_effects for label in element_labels(walker.model, p.variable))
     X = fixed_matrix(stack, n_rows, fixed_effects)
@@ -125,6 +125,7 @@ def _assemble(
         laplace_obstacles=(*choice.obstacles, *unread, *_without_density(effects, choice)),
         theta_design=theta_matrix(stack, n_rows, layout),
         extra_terms=tuple(extra_terms),
+        left_out=tuple(roles.unused),
         graph_maps=graph_maps,
         constant_data=constant_data_of(walker.model),
     )

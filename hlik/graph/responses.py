@@ -33,6 +33,8 @@ def read_response(
     if y.size == 0:
         raise ModelError(f"Response {name!r} has no observations.")
     weight = _prior_weights(name, weights, variable.shape)
+    if weights is not None and (predictor.parts is None or predictor.affine is None):
+        raise ModelError(f"weights[{name!r}]: {predictor.obstacle}, and only those can take prior weights.")
     response = Response(
         variable,
         slice(start, start + y.size),
@@ -127,15 +129,17 @@ def _dispersion(
         return None, f"response {name!r} has a shift (alpha), which the exponential family does not have"
     if parts.dispersion is None:
         return None, None
-    found = layout.map_of(walker, parts.dispersion, shape, positive=True)
-    if found is not None:
-        return found, None
-    inputs = fm.inputs_of(walker.form(parts.dispersion))
     own_mean = frozenset() if predictor.affine is None else predictor.affine.inputs
-    others = sorted((inputs & own_mean) | (inputs - set(layout.names)))
+    shared, effects = predictor.other_inputs & own_mean, predictor.other_effects - own_mean
+    if shared:
+        what = f"{listed(sorted(shared))}, as its mean does"
+    elif effects:
+        what = f"random effect {listed(sorted(effects))}"
+    else:
+        return layout.map_of(walker, parts.dispersion, shape, positive=True), None
     return None, (
-        f"the dispersion of {name!r} ({parts.dispersion_name}) depends on {listed(others)}, which its mean is made of, "
-        f"or which are random effects: EQL needs it to be a function of other parameters only"
+        f"the dispersion of {name!r} ({parts.dispersion_name}) depends on {what}: EQL needs dispersions that are "
+        f"functions of parameters of their own"
     )
 
 

@@ -35,9 +35,9 @@ class Roles:
     Attributes
     ----------
     missing
-        Missing values of masked responses: they are left out.
+        Missing values of masked responses.
     unused
-        Variables that no response depends on.
+        Variables that no response depends on, missing values included: they are left out.
     scale_of
         The scale of each non-centred effect.
     multipliers_of
@@ -70,6 +70,7 @@ def assign_roles(model: pm.Model, walker: Walker, random: Sequence[str] | None) 
     live = {n: rv for n, rv in names.items() if n not in walker.fixed and n not in roles.missing}
     chosen = {name for name, rv in live.items() if free_parents(rv, walker)} if random is None else set(random)
     relevant = _relevant(direct, chosen, names, walker)
+    roles.unused = [name for name in roles.missing if name not in direct]
     clients = clients_of(targets_of(model))
     for name, rv in live.items():
         if name not in relevant:

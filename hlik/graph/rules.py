@@ -23,7 +23,7 @@ from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
 from hlik.graph import algebra, products
 from hlik.graph import forms as fm
 from hlik.graph.forms import Form, Opaque
-from hlik.graph.numeric import known_value, numpy_function, values_of_node
+from hlik.graph.numeric import elementwise_function, known_value, values_of_node
 
 
 def form_of_node(node: Apply, forms: Sequence[Form], output: int = 0) -> Form:
@@ -119,7 +119,7 @@ def _(op: Elemwise, node: Apply, forms: Sequence[Form]) -> Form:
         return _chosen(node, np.asarray(forms[0], dtype=bool), forms[1:])
     if name in products.ELEMENTWISE:
         return products.ELEMENTWISE[name](forms[0])
-    return algebra.compose(numpy_function(scalar_op), forms)
+    return algebra.compose(elementwise_function(node), forms)
 
 
 def filled(form: Form, forms: Sequence[Form]) -> Form:

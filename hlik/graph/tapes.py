@@ -11,7 +11,8 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
 
 from hlik.graph import forms as fm
-from hlik.graph.lift import CannotLift, Lifted, lift, lifted_shape
+from hlik.graph.elements import CannotLift, Elements
+from hlik.graph.lift import Lifted, lift
 from hlik.graph.theta import ThetaLayout
 from hlik.graph.walk import Walker
 from hlik.tape import TapeTerm, Tau
@@ -96,7 +97,7 @@ def lift_random_effect(walker: Walker, rv: Variable, is_effect: Callable[[str], 
     density = _log_density(copy, own)
     if transform is not None:
         density = density + transform.log_jac_det(value, *copy.owner.inputs)
-    lifted = lift(walker, density, is_effect)
+    lifted = lift(walker, density, is_effect, [value])
     return LiftedTerm(rv.name, lifted, stand_alone_size(walker, density))
 
 
@@ -117,4 +118,4 @@ def stand_alone_size(walker: Walker, density: Variable) -> int:
     form = walker.form(density)
     if fm.is_constant(form):
         return int(np.size(form))
-    return int(np.prod(lifted_shape(walker, density), dtype=int))
+    return int(np.prod(Elements(walker).shape(density), dtype=int))

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-import scipy.sparse as sp
 from pytensor.graph.basic import Variable
+from pytensor.tensor.random.type import RandomType
 
 import hlik.graph.linear_rules
 import hlik.graph.moving_rules  # noqa: F401  (both register their rules)
 from hlik.errors import ModelError
 from hlik.graph import forms as fm
-from hlik.graph import rules
+from hlik.graph import algebra, rules
 from hlik.graph.forms import Affine, Form, Opaque, Product
-from hlik.graph.numeric import known_value
+from hlik.graph.numeric import is_known, known_value
 
 
 class Walker:
@@ -140,7 +140,8 @@ class Walker:
             return [self.aliases[variable]]
         if variable in self.centring:
             return [self.centring[variable]]
-        return [] if variable.owner is None or _is_random(variable) else list(variable.owner.inputs)
+        random = isinstance(variable.type, RandomType)
+        return [] if variable.owner is None or random else list(variable.owner.inputs)
 
     def _compute(self, variable: Variable) -> Form:
         if variable in self.free:
@@ -154,11 +155,10 @@ class Walker:
         rv = self.model.values_to_rvs.get(variable)
         if rv in self.free:
             return fm.variable(self.free[rv], self.value_shape(rv))
-        known = None if _is_random(variable) else known_value(variable)
-        if known is not None:
-            return known if sp.issparse(known) else np.asarray(known)
-        if variable.owner is None or _is_random(variable):
-            return Opaque(frozenset(), None, f"{variable}, a random or unknown input outside the model")
+        if is_known(variable):
+            return known_value(variable)
+        if variable.owner is None or isinstance(variable.type, RandomType):
+            return Opaque(frozenset(), None, f"{variable}, an input outside the model")
         forms = [self._memo[source] for source in variable.owner.inputs]
         return rules.form_of_node(variable.owner, forms, variable.index)
 
@@ -170,15 +170,10 @@ class Walker:
         if backward is not None:
             form = self._memo[backward]
             several = isinstance(form, Opaque | Product)
-            reason, own = f"the transform of {name!r}", frozenset({name})
-            return Opaque(own, shape, reason, own) if several else form
+            names = frozenset({name})
+            return Opaque(names, shape, f"the transform of {name!r}", names) if several else form
         own = fm.variable(name, shape)
-        location = self.locations.get(name)
-        if location is None:
-            return own
-        if isinstance(location, Affine):
-            return fm.total(own, location)
-        return Affine(own.rows, own.offset + np.asarray(location))
+        return algebra.add([own, self.locations[name]]) if name in self.locations else own
 
     def backward(self, rv: Variable) -> Variable | None:
         """The graph of the random variable as a function of its value variable, None for the identity."""
@@ -188,7 +183,3 @@ class Walker:
             graph = None if transform is None else transform.backward(value, *rv.owner.inputs)
             self._backward_graphs[rv] = None if graph is value else graph
         return self._backward_graphs[rv]
-
-
-def _is_random(variable: Variable) -> bool:
-    return type(variable.type).__name__.startswith("Random")

@@ -1,7 +1,7 @@
 """Sparse symmetric positive definite linear algebra: factor, solve, log-determinant, selected inverse.
 
-No statistics in it. Small systems go through dense LAPACK and compile nothing; numba is imported only when a large
-system is met.
+No statistics in it. Small systems go through dense LAPACK and compile nothing; numba is imported only when a
+large system is met.
 """
 
 from .bordered import Bordered, BorderedSystem

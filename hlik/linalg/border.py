@@ -14,8 +14,8 @@ EPS = float(np.finfo(np.float64).eps)
 def border_threshold(n_rows: int) -> float:
     """Part of the diagonal of X'WX below which a pivot of S counts as zero.
 
-    X'WX is a sum over n rows, whose rounding error grows about as sqrt(n); what is left below it is noise. Columns of X that
-    depend on each other, or on columns of Z without a prior, leave such a pivot.
+    X'WX is a sum over n rows, whose rounding error grows about as sqrt(n); what is left below it is noise.
+    Columns of X that depend on each other, or on columns of Z without a prior, leave such a pivot.
     """
     return max(1e-13, 8.0 * EPS * float(np.sqrt(n_rows)))
 

@@ -46,7 +46,8 @@ class BorderedSystem:
     n, p, q : int
         Numbers of rows, of columns of X, of columns of Z.
     pattern : LowerPattern
-        Lower triangle of C = Z'WZ + D by columns, with its whole diagonal: `Bordered.inverse_pattern` is aligned with it.
+        Lower triangle of C = Z'WZ + D by columns, with its whole diagonal: `Bordered.inverse_pattern` is
+        aligned with it.
     prior_pattern : LowerPattern
         Lower triangle of D by columns: the order of the values ``d`` that `factor` takes.
     symbolic : Symbolic
@@ -54,8 +55,8 @@ class BorderedSystem:
 
     Notes
     -----
-    X and Z are not copied where they have the right form already: do not change them afterwards. A system never changes
-    and may be shared by threads.
+    X and Z are not copied where they have the right form already: do not change them afterwards. A system
+    never changes and may be shared by threads.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class BorderedSystem:
         w : array, shape (n,)
             Row weights.
         d : array, shape (q,) or (entries of the lower triangle of D,)
-            Prior precision: its diagonal, or its values on `prior_pattern` where D was given (see `lower_values`).
+            Prior precision: its diagonal, or its values on `prior_pattern` where D was given (see
+            `lower_values`).
         S_prior : array, shape (p,) or (p, p), optional
             Added to X'WX: its diagonal, or the whole symmetric matrix.
 
@@ -183,7 +185,7 @@ class Bordered:
 
     @property
     def pivot_ratio(self) -> float:
-        """Smallest pivot of the factorisation as a part of its column's diagonal entry in H: tiny where H is nearly singular."""
+        """Smallest pivot as a part of its column's diagonal entry in H: tiny where H is nearly singular."""
         return min(self.factor_z.pivot_ratio, self.border.pivot_ratio)
 
     def solve(self, r_x: ArrayLike, r_z: ArrayLike) -> tuple[Float, Float]:
@@ -254,8 +256,8 @@ class Bordered:
     def quadratic(self, TX: ArrayLike, TZ: Any) -> Float:
         """diag(T H^-1 T') for any rows T = [TX TZ].
 
-        Pairs of columns that lie on the pattern of C come from the selected inverse; the others need solves, at most one
-        for every row of T, in chunks of bounded memory.
+        Pairs of columns that lie on the pattern of C come from the selected inverse; the others need solves,
+        at most one for every row of T, in chunks of bounded memory.
 
         Parameters
         ----------

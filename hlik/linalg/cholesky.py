@@ -1,7 +1,8 @@
 """Sparse Cholesky factorisation: analyse a pattern once, factor many matrices that have it.
 
-``A[perm][:, perm] = L L'`` with a fill-reducing permutation ``perm``. What a `Factor` takes and returns is in the caller's
-numbering, except the vectors between `Factor.solve_L` and `Factor.solve_Lt`, which are in elimination order.
+``A[perm][:, perm] = L L'`` with a fill-reducing permutation ``perm``. What a `Factor` takes and returns is in
+the caller's numbering, except the vectors between `Factor.solve_L` and `Factor.solve_Lt`, which are in
+elimination order.
 
 >>> import numpy as np, scipy.sparse as sp
 >>> A = sp.csc_array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.0], [0.0, 0.0, 2.0]])
@@ -41,8 +42,8 @@ Kernel = Literal["auto", "diagonal", "dense", "simplicial", "supernodal"]
 EPS = float(np.finfo(np.float64).eps)
 
 DENSE_SIZE = 300
-"""Matrices of up to so many columns go through dense LAPACK, whatever their pattern: some milliseconds at most, and no
-kernel needs to be compiled or loaded for them."""
+"""Matrices of up to so many columns go through dense LAPACK, whatever their pattern: some milliseconds at
+most, and no kernel needs to be compiled or loaded for them."""
 
 NEARLY_DENSE_SIZE = 2000
 """And up to so many if more than half of their entries are there, where a sparse factor would save nothing."""
@@ -54,8 +55,9 @@ SIMPLICIAL_COLUMN = 4.0
 def default_pivot_threshold(size: int) -> float:
     """Part of its column's diagonal entry below which a pivot counts as zero: only rounding error is left of it.
 
-    The last pivot of a singular matrix with q columns is the sum of all the entries' rounding errors, weighted by the null
-    vector: measured on graph Laplacians of 20 to 40,000 columns it stays below q eps / 8.
+    The last pivot of a singular matrix with q columns is the sum of all the entries' rounding errors,
+    weighted by the null vector: measured on graph Laplacians of 20 to 40,000 columns it stays below q eps /
+    8.
     """
     return max(1e-14, 0.25 * EPS * size)
 
@@ -141,7 +143,8 @@ class Symbolic:
         values : array, shape (nnz,)
             Lower triangle of A by columns, aligned with `indptr` and `indices`; see `lower_values`.
         pivot_threshold : float, optional
-            Pivots up to this part of their column's diagonal entry count as zero; None: `default_pivot_threshold`.
+            Pivots up to this part of their column's diagonal entry count as zero; None:
+            `default_pivot_threshold`.
 
         Raises
         ------
@@ -163,8 +166,8 @@ class Symbolic:
     def _smallest_pivot_ratio(self, values: Float, lower: Lower, n_positive: int, threshold: float) -> float:
         """Smallest pivot as a part of its column's diagonal entry; raises for the first one at the threshold.
 
-        A pivot that is zero but for rounding leaves large numbers in the columns after it, one of which may be the first to
-        become negative: the pivots before are looked at first.
+        A pivot that is zero but for rounding leaves large numbers in the columns after it, one of which may
+        be the first to become negative: the pivots before are looked at first.
         """
         diagonal = values[self.pattern.diagonal_positions()][self.perm]
         pivots = lower.diagonal() ** 2
@@ -187,8 +190,8 @@ class Factor:
     symbolic : Symbolic
         Its pattern.
     pivot_ratio : float
-        Smallest pivot divided by its column's diagonal entry: near 1 for a diagonally dominant matrix; what is below about
-        1e-10 leaves few correct digits in the solutions.
+        Smallest pivot divided by its column's diagonal entry: near 1 for a diagonally dominant matrix; what
+        is below about 1e-10 leaves few correct digits in the solutions.
     """
 
     symbolic: Symbolic
@@ -221,7 +224,7 @@ class Factor:
         return 2.0 * float(np.log(self.lower.diagonal()).sum())
 
     def selected_inverse(self) -> Float:
-        """Entries of A^-1 on the pattern of A, aligned with the values that were factorised, shape (nnz,); read-only."""
+        """Entries of A^-1 on the pattern of A, aligned with the values factorised, shape (nnz,); read-only."""
         return self._selected_inverse
 
     @cached_property
@@ -270,11 +273,12 @@ def analyze(pattern: Any, ordering: str | ArrayLike = "auto", kernel: Kernel = "
     Parameters
     ----------
     pattern : scipy sparse matrix or array, shape (q, q), or LowerPattern
-        Symmetric: both triangles, or its lower triangle alone. The diagonal must be complete; explicit zeros count as
-        entries.
+        Symmetric: both triangles, or its lower triangle alone. The diagonal must be complete; explicit zeros
+        count as entries.
     ordering : str or permutation
-        "auto" takes the candidate with the least work; "natural", "largest_first", "amd_dense_last", "amd" and "metis" (needs
-        the package pymetis) force one, and so does an array that says which column is eliminated k-th.
+        "auto" takes the candidate with the least work; "natural", "largest_first", "amd_dense_last", "amd"
+        and "metis" (needs the package pymetis) force one, and so does an array that says which column is
+        eliminated k-th.
     kernel : {"auto", "diagonal", "dense", "simplicial", "supernodal"}
         How to factorise; "auto" chooses by size and fill. "dense" ignores the ordering.
 

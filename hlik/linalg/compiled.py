@@ -16,8 +16,8 @@ def on_compile(callback: Callable[[], None] | None) -> None:
     Parameters
     ----------
     callback : callable without arguments, or None
-        Called from the thread that needs the kernels, at most once for each module of kernels, and only if they are not in
-        numba's cache. None: nobody is told.
+        Called from the thread that needs the kernels, at most once for each module of kernels, and only if
+        they are not in numba's cache. None: nobody is told.
     """
     global _callback
     _callback = callback

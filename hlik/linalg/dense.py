@@ -71,4 +71,4 @@ class DenseLower:
         solution, info = lapack.dtrtrs(self.lower, block, lower=1, trans=int(transposed))
         if info != 0:
             raise np.linalg.LinAlgError(f"LAPACK dtrtrs failed with info = {info}")
-        return solution
+        return np.ascontiguousarray(solution)

@@ -13,12 +13,12 @@ class NotPositiveDefinite(np.linalg.LinAlgError):
     Parameters
     ----------
     column : int or ("x", int)
-        The column whose pivot failed, in the caller's own numbering. In a `BorderedSystem` an integer counts the
-        columns of Z and ``("x", j)`` is column j of X. A column fails because of those eliminated before it: it is
-        *one* member of the dependent or indefinite set, not always the guilty one.
+        The column whose pivot failed, in the caller's own numbering. In a `BorderedSystem` an integer counts
+        the columns of Z and ``("x", j)`` is column j of X. A column fails because of those eliminated before
+        it: it is *one* member of the dependent or indefinite set, not always the guilty one.
     pivot_ratio : float
-        The pivot divided by the column's own diagonal entry: at most 0 for an indefinite matrix, about 1e-16 for a
-        singular one, NaN if the matrix holds NaN.
+        The pivot divided by the column's own diagonal entry: about 1e-16 for a singular matrix; not above 0
+        for an indefinite one.
     """
 
     def __init__(self, column: Column, pivot_ratio: float) -> None:
@@ -31,5 +31,7 @@ class NotPositiveDefinite(np.linalg.LinAlgError):
             where = f"column {self.column[1]} of X"
         else:
             where = f"column {self.column}"
-        state = "singular to working precision" if self.pivot_ratio > 0 else "not positive definite"
-        return f"the matrix is {state}: the pivot of {where} is {self.pivot_ratio:.2g} of its diagonal entry"
+        if self.pivot_ratio > 0:
+            ratio = f"{self.pivot_ratio:.2g} of its diagonal entry"
+            return f"the matrix is singular to working precision: the pivot of {where} is {ratio}"
+        return f"the matrix is not positive definite: the pivot of {where} is not positive"

@@ -1,7 +1,8 @@
 """Fill-reducing orderings: a few candidates, judged by the factor they lead to.
 
-The number of entries in every column of L is known in nearly linear time without forming L, so that candidates are
-compared rather than guessed at. The cheap ones come first; a dear one is tried only if it could pay.
+The number of entries in every column of L is known in nearly linear time without forming L, so that
+candidates are compared rather than guessed at. The cheap ones come first; a dear one is tried only if it
+could pay.
 """
 
 from collections.abc import Iterator
@@ -95,8 +96,8 @@ def _cheapest(pattern: LowerPattern) -> Elimination:
 def _candidates(pattern: LowerPattern) -> Iterator[tuple[str, float]]:
     """What is tried after the natural order, about in the order of its price, with a guess of the seconds it takes.
 
-    Approximate minimum degree scans the neighbours of neighbours: its worst case is the sum of the squared degrees, which
-    a few hundred columns with thousands of neighbours each make large.
+    Approximate minimum degree scans the neighbours of neighbours: its worst case is the sum of the squared
+    degrees, which a few hundred columns with thousands of neighbours each make large.
     """
     degrees = _degrees(pattern)
     squares = degrees.astype(np.float64) ** 2
@@ -151,9 +152,10 @@ def _low_dense_threshold(degrees: Int64) -> int:
 def largest_block_first(pattern: LowerPattern) -> Int32:
     """The largest range of columns that is (block-)diagonal first, the others in their order.
 
-    For one large factor crossed with small ones this is the Schur complement that one would write down by hand: the
-    levels of the large factor are not adjacent to each other and cost next to nothing. The range is contiguous; its
-    diagonal blocks are contiguous too and at most LARGEST_SMALL_BLOCK columns wide (the slopes of one level).
+    For one large factor crossed with small ones this is the Schur complement that one would write down by
+    hand: the levels of the large factor are not adjacent to each other and cost next to nothing. The range is
+    contiguous; its diagonal blocks are contiguous too and at most LARGEST_SMALL_BLOCK columns wide (the
+    slopes of one level).
     """
     start, end = kernels("elimination").largest_block_diagonal_range(*pattern, LARGEST_SMALL_BLOCK)
     return np.concatenate(
@@ -168,7 +170,12 @@ def nested_dissection(pattern: LowerPattern) -> Int32:
     import pymetis
 
     neighbours = _adjacency(pattern)
-    order, _ = pymetis.nested_dissection(xadj=neighbours.indptr, adjncy=neighbours.indices)
+    if neighbours.nnz == 0:
+        return np.arange(pattern.size, dtype=np.int32)
+    if hasattr(pymetis, "CSRAdjacency"):  # since 2025.2
+        order, _ = pymetis.nested_dissection(pymetis.CSRAdjacency(neighbours.indptr, neighbours.indices))
+    else:
+        order, _ = pymetis.nested_dissection(xadj=neighbours.indptr, adjncy=neighbours.indices)
     return np.asarray(order, dtype=np.int32)
 
 

@@ -1,7 +1,7 @@
-"""Sparse inputs in one canonical form: sorted, without duplicates, int64 pointers and int32 indices, explicit zeros kept.
+"""Sparse inputs in one canonical form: sorted, without duplicates, explicit zeros kept.
 
-One form matters twice. A zero that SciPy drops would change the pattern between two iterations of the caller, and every
-new combination of index types would make numba compile its kernels once more.
+One form matters twice. A zero that SciPy drops would change the pattern between two iterations of the caller,
+and every new combination of index types would make numba compile its kernels once more.
 """
 
 from typing import Any, NamedTuple
@@ -87,7 +87,8 @@ def lower_pattern(matrix: Any, name: str = "pattern") -> LowerPattern:
     Parameters
     ----------
     matrix : scipy sparse matrix or array, shape (q, q)
-        Only the pattern is read; explicit zeros belong to it. Either both triangles or nothing above the diagonal.
+        Only the pattern is read; explicit zeros belong to it. Either both triangles or nothing above the
+        diagonal.
     name : str
         What to call the argument in an error.
     """
@@ -124,7 +125,7 @@ def lower_values(matrix: Any) -> Float:
 
 
 def union_pattern(Z: sp.csr_array, prior: LowerPattern) -> LowerPattern:
-    """Lower pattern of Z'Z + D + I for Z with canonical rows and the pattern of D: made of ones, so that nothing cancels."""
+    """Lower pattern of Z'Z + D + I, for Z with canonical rows: made of ones, so that nothing cancels."""
     q = Z.shape[1]
     is_diagonal = prior.nnz == q and prior.first_missing_diagonal() is None
     if is_diagonal and np.diff(Z.indptr).max(initial=0) <= 1:

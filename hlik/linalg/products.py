@@ -1,6 +1,7 @@
 """Weighted cross products Z'WZ on a fixed pattern, and the row quadratic forms z_i'Mz_i that go back from it.
 
-Both are one linear map and its transpose. With P (n, nnz) holding z_ia z_ib in row i at the entry (a, b) of the pattern,
+Both are one linear map and its transpose. With P (n, nnz) holding z_ia z_ib in row i at the entry (a, b) of
+the pattern,
 
     Z'WZ on the pattern = P'w,        (z_i'Mz_i)_i = P (M on the pattern, off-diagonal entries doubled).
 
@@ -37,7 +38,8 @@ NEAR = 8
 class RowProducts:
     """The map between row weights and matrices on the pattern, in its generic form; X beside it.
 
-    Subclasses define `weighted_sum` and `quadratic_forms`; they may override `form` and `quadratics` with something faster.
+    Subclasses define `weighted_sum` and `quadratic_forms`; they may override `form` and `quadratics` with
+    something faster.
 
     Attributes
     ----------
@@ -185,7 +187,8 @@ class _KernelProducts(RowProducts):
 class SlotProducts(_KernelProducts):
     """The position in the pattern of every pair: for many rows with few entries.
 
-    X and Z may be held in another order of rows than the caller's: row k here is the caller's row ``order[k]``.
+    X and Z may be held in another order of rows than the caller's: row k here is the caller's row
+    ``order[k]``.
     """
 
     slots: Int32

@@ -1,7 +1,7 @@
 """Any entries of an inverse, and the quadratic forms t'A^-1 t of any sparse rows t.
 
-What lies on the pattern of A comes from the selected inverse. The rest is solved for, by whole columns of the inverse or by
-half-solves with whole rows t, whichever are fewer. Memory is bounded by chunks.
+What lies on the pattern of A comes from the selected inverse. The rest is solved for, by whole columns of the
+inverse or by half-solves with whole rows t, whichever are fewer. Memory is bounded by chunks.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,7 @@
 """Sparse factors: by columns where L has few entries, in supernodes where it has many.
 
-Both keep L as the head of `kernels.supernodes` describes; the simplicial one has one column in every supernode.
+Both keep L as the head of `kernels.supernodes` describes; the simplicial one has one column in every
+supernode.
 """
 
 from collections.abc import Callable

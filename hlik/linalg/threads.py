@@ -1,8 +1,9 @@
 """One BLAS thread around the kernels, safely when several Python threads factorise at once.
 
-The kernels call BLAS on many small blocks. Two BLAS threads on two busy cores made a factorisation 50 to 80 times slower,
-and a triangular solve with three columns a hundred times. So one thread is the default; work that is parallel is better
-served by several processes or Python threads (the kernels release the interpreter's lock).
+The kernels call BLAS on many small blocks. Two BLAS threads on two busy cores made a factorisation 50 to 80
+times slower, and a triangular solve with three columns a hundred times. So one thread is the default; work
+that is parallel is better served by several processes or Python threads (the kernels release the
+interpreter's lock).
 """
 
 import threading
@@ -12,40 +13,87 @@ from threadpoolctl import ThreadpoolController
 
 
 class _BlasLimit:
-    """Context manager: sets the thread count when the first user enters, restores it when the last one leaves.
+    """Context manager: sets BLAS's thread count on the first entry and restores it on the last exit.
 
-    The count belongs to the process. If every thread saved and restored it by itself, one that enters second and leaves
-    last would "restore" the limited count and leave it so for ever.
+    In most libraries the count belongs to the process. If every thread saved and restored it by itself, one
+    that enters second and leaves last would "restore" the limited count and leave it so for ever: the threads
+    inside are counted, the first one sets and the last one restores. Libraries threaded by OpenMP keep a
+    count for every thread: those are set and restored by each thread for itself.
     """
 
     def __init__(self) -> None:
         self.limit: int | None = 1
         self._lock = threading.Lock()
-        self._users = 0
-        self._libraries: list[Any] | None = None
-        self._counts_before: list[tuple[Any, int]] = []
+        self._threads_inside = 0
+        self._shared_counts: list[tuple[Any, int]] = []
+        self._own = threading.local()
+        self._libraries: tuple[list[Any], list[Any]] | None = None
 
     def __enter__(self) -> None:
+        depth = getattr(self._own, "depth", 0)
+        self._own.depth = depth + 1
+        if depth > 0:
+            return
         with self._lock:
-            self._users += 1
-            if self._users > 1 or self.limit is None:
-                return
-            if self._libraries is None:  # looking for the loaded libraries takes milliseconds: once
-                controller = ThreadpoolController().select(user_api="blas")
-                self._libraries = list(controller.lib_controllers)
-            for library in self._libraries:
-                count = library.get_num_threads()
-                if count != self.limit:
-                    self._counts_before.append((library, count))
-                    library.set_num_threads(self.limit)
+            if self._libraries is None:
+                self._libraries = _blas_libraries()
+            per_process, per_thread = self._libraries
+            self._own.counts = _set_counts(per_thread, self.limit)
+            self._threads_inside += 1
+            if self._threads_inside == 1:
+                self._shared_counts = _set_counts(per_process, self.limit)
 
     def __exit__(self, *exception: object) -> None:
+        self._own.depth -= 1
+        if self._own.depth > 0:
+            return
         with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                for library, count in self._counts_before:
-                    library.set_num_threads(count)
-                self._counts_before.clear()
+            _restore_counts(self._own.counts)
+            self._threads_inside -= 1
+            if self._threads_inside == 0:
+                _restore_counts(self._shared_counts)
+
+
+def _blas_libraries() -> tuple[list[Any], list[Any]]:
+    """The BLAS libraries loaded: those with one thread count for the process, and those with one for every thread.
+
+    Looking for them takes milliseconds, setting a count microseconds.
+    """
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    per_thread = [library for library in libraries if getattr(library, "threading_layer", None) == "openmp"]
+    return [library for library in libraries if library not in per_thread], per_thread
+
+
+def _set_counts(libraries: list[Any], limit: int | None) -> list[tuple[Any, int]]:
+    """Set the thread counts that differ from the limit; returns the libraries changed with their counts before."""
+    if limit is None:
+        return []
+    changed = [(library, library.get_num_threads()) for library in libraries]
+    changed = [(library, count) for library, count in changed if count != limit]
+    for library, _ in changed:
+        _set_count(library, limit)
+    return changed
+
+
+def _restore_counts(changed: list[tuple[Any, int]]) -> None:
+    for library, count in changed:
+        _set_count(library, count)
+    changed.clear()
+
+
+def _set_count(library: Any, count: int) -> None:
+    """Set one library's thread count, whichever thread asks.
+
+    From 3.8 on, threadpoolctl lets only the first thread that sets a process-wide count set it again, and
+    ignores the others. Here the last thread to leave has to restore what the first one set, so that claim is
+    given up each time.
+    """
+    give_up_claim = getattr(library, "clear_controlling_thread", None)
+    if give_up_claim is not None:
+        give_up_claim(force=True)
+    library.set_num_threads(count)
+    if give_up_claim is not None:
+        give_up_claim(force=True)
 
 
 limited_blas = _BlasLimit()

@@ -121,10 +121,10 @@ def test_multiples_of_one_affine_form_are_recognised(slope, shift):
     base = fm.scaled(fm.total(A, B), 0.1, 0.7)
     other = fm.scaled(base, slope, shift)
     np.testing.assert_allclose(algebra.relate(base, other), (slope, shift), rtol=1e-11, atol=1e-12)
-    both = algebra.add([fm.mapped(sc.expit, base), fm.mapped(sc.expit, other)])
+    both = algebra.add([fm.mapped(sc.expit, base), fm.mapped(sc.ndtr, other)])
     assert isinstance(both, Mapped)
     eta = evaluate(base, VALUES)
-    np.testing.assert_allclose(evaluate(both, VALUES), sc.expit(eta) + sc.expit(slope * eta + shift), rtol=1e-10)
+    np.testing.assert_allclose(evaluate(both, VALUES), sc.expit(eta) + sc.ndtr(slope * eta + shift), rtol=1e-10)
 
 
 def test_different_affine_forms_are_not_multiples():
@@ -223,8 +223,9 @@ def combined(children):
 def test_random_expressions_have_the_value_of_their_form(pair):
     form, direct = pair
     if not isinstance(form, Opaque):
-        expected = direct(VALUES)
-        np.testing.assert_allclose(evaluate(form, VALUES), expected, rtol=1e-8, atol=1e-9 * np.max(np.abs(expected)))
+        with np.errstate(all="ignore"):
+            expected = direct(VALUES)
+        np.testing.assert_allclose(evaluate(form, VALUES), expected, rtol=1e-8, atol=1e-9 * np.max(np.abs(expected), initial=0.0, where=np.isfinite(expected)))
 
 
 # ---------------------------------------------------------------- moving elements

@@ -100,3 +100,110 @@ DESIGNS: dict[str, Callable[[np.random.Generator], Design]] = {
         empty_rows_and_columns,
     )
 }
+
+
+# Symmetric patterns for the factorisation alone. Each is given by its edges; the diagonal is added.
+
+
+def diagonal_pattern() -> sp.csc_array:
+    return sp.csc_array(sp.eye_array(40))
+
+
+def nested_pattern() -> sp.csc_array:
+    leaf = np.arange(60)
+    return _products(indicator(np.repeat(leaf // 15, 3), 4), indicator(np.repeat(leaf // 5, 3), 12), _leaves(60, 3))
+
+
+def crossed_pattern() -> sp.csc_array:
+    rng = np.random.default_rng(1)
+    return _products(indicator(rng.integers(0, 150, 700), 150), indicator(rng.integers(0, 60, 700), 60))
+
+
+def slopes_and_crossed_pattern() -> sp.csc_array:
+    rng = np.random.default_rng(2)
+    groups = rng.integers(0, 80, 500)
+    pairs = sp.csr_array(
+        (np.ones(1000), (np.tile(np.arange(500), 2), np.concatenate([2 * groups, 2 * groups + 1]))), shape=(500, 160)
+    )
+    return _products(pairs, indicator(rng.integers(0, 12, 500), 12))
+
+
+def grid_pattern() -> sp.csc_array:
+    return grid_precision(17, 13)
+
+
+def pedigree_pattern() -> sp.csc_array:
+    """A' A for trios of an animal and two earlier ones, which is the pattern of an inverse relationship matrix."""
+    rng = np.random.default_rng(3)
+    n, founders = 180, 40
+    child = np.arange(founders, n)
+    sire, dam = (rng.integers(0, np.maximum(founders, child - 60)) for _ in range(2))
+    rows = np.concatenate([np.arange(n), child, child])
+    columns = np.concatenate([np.arange(n), sire, dam])
+    trios = sp.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n, n))
+    return sp.csc_array(trios.T @ trios)
+
+
+def arrow_pattern() -> sp.csc_array:
+    full = np.eye(90)
+    full[0] = full[:, 0] = 1.0
+    return sp.csc_array(full)
+
+
+def dense_pattern() -> sp.csc_array:
+    return sp.csc_array(np.ones((70, 70)))
+
+
+def path_pattern() -> sp.csc_array:
+    return sp.csc_array(sp.diags_array([np.ones(119), np.ones(120), np.ones(119)], offsets=[-1, 0, 1]))
+
+
+def disconnected_pattern() -> sp.csc_array:
+    blocks = [dense_pattern()[:9, :9], sp.eye_array(5), grid_precision(4, 6), arrow_pattern()[:20, :20]]
+    return sp.csc_array(sp.block_diag(blocks))
+
+
+def random_pattern() -> sp.csc_array:
+    upper = sp.random_array((200, 200), density=0.01, rng=np.random.default_rng(4))
+    return sp.csc_array(upper + upper.T + sp.eye_array(200))
+
+
+def one_by_one_pattern() -> sp.csc_array:
+    return sp.csc_array(np.ones((1, 1)))
+
+
+def _leaves(n: int, each: int) -> sp.csr_array:
+    return indicator(np.repeat(np.arange(n), each), n)
+
+
+def _products(*designs: sp.csr_array) -> sp.csc_array:
+    Z = sp.hstack(designs, format="csr")
+    return sp.csc_array(Z.T @ Z + sp.eye_array(Z.shape[1]))
+
+
+PATTERNS: dict[str, Callable[[], sp.csc_array]] = {
+    f.__name__.removesuffix("_pattern"): f
+    for f in (
+        diagonal_pattern,
+        nested_pattern,
+        crossed_pattern,
+        slopes_and_crossed_pattern,
+        grid_pattern,
+        pedigree_pattern,
+        arrow_pattern,
+        dense_pattern,
+        path_pattern,
+        disconnected_pattern,
+        random_pattern,
+        one_by_one_pattern,
+    )
+}
+
+
+def with_random_values(pattern: sp.csc_array, rng: np.random.Generator, dominance: float = 0.3) -> sp.csc_array:
+    """A symmetric, diagonally dominant matrix on a pattern; its condition number is about 1 / dominance."""
+    lower = sp.tril(sp.csc_array(pattern), -1, format="coo")
+    lower = sp.csc_array((rng.normal(size=lower.nnz), (lower.row, lower.col)), shape=pattern.shape)
+    matrix = lower + lower.T
+    size = abs(matrix).sum(axis=0)
+    return sp.csc_array(matrix + sp.diags_array(size * (1 + dominance) + rng.gamma(2.0, size=len(size)) + 0.1))

@@ -4,7 +4,8 @@ Conventions of every kernel:
 
 - pointers and positions are int64, row and column numbers int32, values float64; arrays are contiguous;
 - inputs are declared read-only, which accepts writable arrays too: nothing compiles twice;
-- a symmetric matrix is its lower triangle by columns; "row i of the lower triangle" are its entries (i, j), j <= i;
+- a symmetric matrix is its lower triangle by columns; "row i of the lower triangle" are its entries (i, j), j
+  <= i;
 - a cached kernel is recompiled when its own file changes. After a change in a file it imports from, touch it.
 """
 

@@ -1,14 +1,15 @@
 """Approximate minimum degree ordering.
 
-Amestoy, Davis & Duff (1996), SIAM J. Matrix Anal. Appl. 17, 886-905, whose names are used here. Eliminating a column makes
-its neighbours adjacent to each other. The quotient graph stores that clique as one *element* instead of its edges:
+Amestoy, Davis & Duff (1996), SIAM J. Matrix Anal. Appl. 17, 886-905, whose names are used here. Eliminating a
+column makes its neighbours adjacent to each other. The quotient graph stores that clique as one *element*
+instead of its edges:
 
 - a live variable i has a list of elements, then a list of variables it still touches directly;
 - an element e has a list L_e of variables; L_me is that of the newest pivot;
-- variables with equal lists are merged into one supervariable with a *weight*, the number of columns in it (0: merged into
-  its representative or eliminated);
-- the degree of i is bounded by |A_i| + |L_me \\ i| + sum over its other elements e of |L_e \\ L_me|, where all the
-  |L_e \\ L_me| come out of one pass over L_me.
+- variables with equal lists are merged into one supervariable with a *weight*, the number of columns in it
+  (0: merged into its representative or eliminated);
+- the degree of i is bounded by |A_i| + |L_me minus i| + sum over its other elements e of |L_e minus L_me|,
+  where all the |L_e minus L_me| come out of one pass over L_me.
 """
 
 from typing import NamedTuple
@@ -27,7 +28,7 @@ class _Graph(NamedTuple):
     n_elements: Int64  # of them elements
     weight: Int64  # columns in the supervariable; negative while in L_me
     degree: Int64  # bound on the external degree of a variable; |L_e| of an element
-    outside: Int64  # of element e: stamp + |L_e \ L_me|; 0 when absorbed
+    outside: Int64  # of element e: stamp + |L_e minus L_me|; 0 when absorbed
     representative: Int32  # what a merged variable or a mass-eliminated one went into, or -1
 
 
@@ -179,7 +180,7 @@ def _new_element(graph: _Graph, queue: _DegreeLists, lists: Int32, used: int, me
 
 @inner
 def _count_outside(graph: _Graph, lists: Int32, first: int, end: int, stamp: int) -> None:
-    """For every element e next to L_me: outside[e] = stamp + |L_e \\ L_me|."""
+    """For every element e next to L_me: outside[e] = stamp + |L_e minus L_me|."""
     for x in range(first, end):
         i = lists[x]
         weight = -graph.weight[i]
@@ -205,8 +206,9 @@ def _update_degrees(
 ) -> None:
     """Rewrite the lists of the variables of L_me with ``me`` in front, bound their degrees, hash their lists.
 
-    Elements inside L_me are absorbed even where they were not next to ``me`` (aggressive absorption); a variable with no
-    other neighbour than ``me`` is eliminated with it (mass elimination). ``degree[i]`` leaves out |L_me \\ i|.
+    Elements inside L_me are absorbed even where they were not next to ``me`` (aggressive absorption); a
+    variable with no other neighbour than ``me`` is eliminated with it (mass elimination). ``degree[i]``
+    leaves out |L_me minus i|.
     """
     n = len(graph.start)
     for x in range(first, end):
@@ -344,7 +346,7 @@ def _requeue(
 
 @inner
 def _expand(representative: Int32, pivots: Int32) -> Int32:
-    """Permutation of the columns from the order of the pivots: each with all that was merged into it; dense columns last."""
+    """Permutation of the columns: the pivots in order, each with all that was merged into it; dense columns last."""
     n = len(representative)
     last = len(pivots)
     rank = np.full(n, last, np.int64)

@@ -1,7 +1,7 @@
 """BLAS and LAPACK for the kernels, through the addresses that SciPy publishes.
 
-The addresses change from process to process, so they reach the kernels as an array argument; a constant would go into
-numba's cache and crash the next process.
+The addresses change from process to process, so they reach the kernels as an array argument; a constant would
+go into numba's cache and crash the next process.
 """
 
 from typing import Any
@@ -30,8 +30,8 @@ N, T, L, R = (np.uint8(ord(letter)) for letter in "NTLR")
 def _call_fortran(typing_context: Any, address: Any, arguments: Any) -> Any:
     """Call the routine at an address with a tuple of arguments, and return its last one as it is afterwards.
 
-    int64 arguments are addresses of arrays and are passed as they are; int32, float64 and uint8 (a letter) are scalars,
-    passed by reference as Fortran wants. LAPACK's last argument is ``info``.
+    int64 arguments are addresses of arrays and are passed as they are; int32, float64 and uint8 (a letter)
+    are scalars, passed by reference as Fortran wants. LAPACK's last argument is ``info``.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -55,8 +55,8 @@ def _address(array: Float, offset: int) -> int:
     return array.ctypes.data + 8 * offset
 
 
-# Every matrix below is a block of a flat array in column-major order: the array, the position of the block's first entry
-# and the distance between its columns.
+# Every matrix below is a block of a flat array in column-major order: the array, the position of the block's
+# first entry and the distance between its columns.
 
 
 @inner

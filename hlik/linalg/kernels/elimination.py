@@ -1,8 +1,8 @@
 """Elimination trees, postorderings and the column counts of L, all without forming L.
 
-Liu (1986), ACM TOMS 12, 127-148: the elimination tree by path compression. Liu (1990), SIAM J. Matrix Anal. Appl. 11,
-134-172: its use. Gilbert, Ng & Peyton (1994), SIAM J. Matrix Anal. Appl. 15, 1075-1091: column counts in nearly linear
-time. Davis (2006), Direct Methods for Sparse Linear Systems, chapter 4: all three.
+Liu (1986), ACM TOMS 12, 127-148: the elimination tree by path compression. Liu (1990), SIAM J. Matrix Anal.
+Appl. 11, 134-172: its use. Gilbert, Ng & Peyton (1994), SIAM J. Matrix Anal. Appl. 15, 1075-1091: column
+counts in nearly linear time. Davis (2006), Direct Methods for Sparse Linear Systems, chapter 4: all three.
 """
 
 import numpy as np
@@ -137,9 +137,9 @@ def _find_root(ancestor: Int32, node: int) -> int:
 def column_counts(indptr: Int64, indices: Int32, perm: Int32, parent: Int32) -> Int64:
     """Entries in every column of L, the diagonal included; perm and parent as `postordered_forest` returns them.
 
-    Gilbert, Ng & Peyton (1994): row i of L is a subtree of the forest, pruned at the entries of row i of A. Column j's
-    count is the number of row subtrees that hold j. Each subtree adds 1 at its leaves and takes 1 away where two paths
-    meet; summed up the forest, that counts every node of it once.
+    Gilbert, Ng & Peyton (1994): row i of L is a subtree of the forest, pruned at the entries of row i of A.
+    Column j's count is the number of row subtrees that hold j. Each subtree adds 1 at its leaves and takes 1
+    away where two paths meet; summed up the forest, that counts every node of it once.
     """
     n = len(parent)
     column_ptr, rows, _ = triangle_lists(indptr, indices, inverse_permutation(perm), False)
@@ -178,8 +178,8 @@ def column_counts(indptr: Int64, indices: Int32, perm: Int32, parent: Int32) -> 
 def largest_block_diagonal_range(indptr: Int64, indices: Int32, widest: int) -> tuple[int, int]:
     """First and end column of the longest contiguous range that is block diagonal.
 
-    Its diagonal blocks are contiguous and at most ``widest`` columns wide. Greedy from the left: a range ends where a
-    column has a neighbour in an earlier block of the range, or its block would grow too wide.
+    Its diagonal blocks are contiguous and at most ``widest`` columns wide. Greedy from the left: a range ends
+    where a column has a neighbour in an earlier block of the range, or its block would grow too wide.
     """
     n = len(indptr) - 1
     nearest = np.full(n, -1, np.int64)  # the last column of the range so far that column i touches

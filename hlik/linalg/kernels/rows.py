@@ -1,8 +1,9 @@
 """Z'WZ on a fixed pattern, X'WX and Z'WX in one pass over the rows, and the row quadratic forms that go back.
 
-Z (n, q) is given by rows: ``row_ptr, columns, z``, columns ascending. The pattern of C is a lower triangle by columns,
-``indptr, indices``. Two ways to reach it: by *slots*, the position in C of every pair of entries in a row, for short rows;
-by *sweep*, column after column of C with a dense work vector, for rows so long that their pairs would not fit in memory.
+Z (n, q) is given by rows: ``row_ptr, columns, z``, columns ascending. The pattern of C is a lower triangle by
+columns, ``indptr, indices``. Two ways to reach it: by *slots*, the position in C of every pair of entries in
+a row, for short rows; by *sweep*, column after column of C with a dense work vector, for rows so long that
+their pairs would not fit in memory.
 """
 
 import numpy as np
@@ -11,8 +12,8 @@ from ._jit import FLOAT, FLOAT2, FLOAT2_OUT, FLOAT_OUT, INT32, INT32_OUT, INT64,
 from ._types import Float, Int32, Int64
 
 BLOCK = 128
-"""Rows of X turned into columns at a time, so that the loops over them run in vector registers. It also keeps rounding
-errors small: they grow with the number of blocks."""
+"""Rows of X turned into columns at a time, so that the loops over them run in vector registers. It also keeps
+rounding errors small: they grow with the number of blocks."""
 
 
 @inner_reordered
@@ -140,8 +141,8 @@ def sweep_form(
 ) -> None:
     """Z'WZ into C, column by column; ``column_ptr, rows`` are the rows of every column of Z, ascending.
 
-    Columns are met in ascending order: ``progress[i]`` is always the position of the next entry of row i, first column j's
-    own and then those that make up the lower triangle with it.
+    Columns are met in ascending order: ``progress[i]`` is always the position of the next entry of row i,
+    first column j's own and then those that make up the lower triangle with it.
     """
     progress = row_ptr[:-1].copy()
     work = np.zeros(len(indptr) - 1)

@@ -1,8 +1,8 @@
 """The inverse on the pattern of a supernodal L, with BLAS on the dense blocks.
 
-Takahashi, Fagan & Chin (1973); Erisman & Tinney (1975), CACM 18, 177-179: the entries of A^-1 on L's pattern determine each
-other. Lin, Yang, Meza, Lu, Ying & E (2011), ACM TOMS 37, 40: by supernodes. For the supernode with columns J and rows R
-below them, from the last to the first,
+Takahashi, Fagan & Chin (1973); Erisman & Tinney (1975), CACM 18, 177-179: the entries of A^-1 on L's pattern
+determine each other. Lin, Yang, Meza, Lu, Ying & E (2011), ACM TOMS 37, 40: by supernodes. For the supernode
+with columns J and rows R below them, from the last to the first,
 
     Y = L[R, J] L[J, J]^-1,    Z[R, J] = -Z[R, R] Y,    Z[J, J] = (L[J, J] L[J, J]')^-1 - Y'Z[R, J].
 

@@ -1,9 +1,9 @@
 """The factor column by column, for L with few entries a column, where dense blocks would only be overhead.
 
-L is ``indptr, rows, values`` by columns, rows ascending, the diagonal first. Left-looking factorisation with linked lists
-(George & Liu 1981, Computer Solution of Large Sparse Positive Definite Systems, section 5.4); the inverse on L's pattern by
-the recursion of Takahashi, Fagan & Chin (1973), shown to need no entry outside it by Erisman & Tinney (1975), CACM 18,
-177-179.
+L is ``indptr, rows, values`` by columns, rows ascending, the diagonal first. Left-looking factorisation with
+linked lists (George & Liu 1981, Computer Solution of Large Sparse Positive Definite Systems, section 5.4);
+the inverse on L's pattern by the recursion of Takahashi, Fagan & Chin (1973), shown to need no entry outside
+it by Erisman & Tinney (1975), CACM 18, 177-179.
 """
 
 import numpy as np
@@ -14,10 +14,10 @@ from ._types import Float, Int32, Int64
 
 @compiled(SIZE(INT64, INT32, FLOAT_OUT))
 def factorise(indptr: Int64, rows: Int32, L: Float) -> int:
-    """Replace the lower triangle of A, spread over L's pattern, by L. Returns how many pivots were positive in a row.
+    """Replace the lower triangle of A, spread over L's pattern, by L. Returns how many first pivots were positive.
 
-    Column j needs the columns k < j with L[j, k] != 0. Each column waits in the list of the next row it has to update;
-    ``progress[k]`` is that row's position in column k.
+    Column j needs the columns k < j with L[j, k] != 0. Each column waits in the list of the next row it has
+    to update; ``progress[k]`` is that row's position in column k.
     """
     n = len(indptr) - 1
     head = np.full(n, -1, np.int32)
@@ -87,7 +87,8 @@ def backward(indptr: Int64, rows: Int32, L: Float, B: Float) -> None:
 def selected_inverse(indptr: Int64, rows: Int32, L: Float, Z: Float) -> None:
     """Fill Z with the entries of A^-1 on L's pattern.
 
-    From the last column to the first, with y = L[R, j] / L[j, j] and R the rows of column j below the diagonal:
+    From the last column to the first, with y = L[R, j] / L[j, j] and R the rows of column j below the
+    diagonal:
 
         Z[R, j] = -Z[R, R] y,        Z[j, j] = 1 / L[j, j]^2 - y'Z[R, j].
 

@@ -1,8 +1,9 @@
 """Left-looking supernodal factorisation and triangular solves, with BLAS on the dense blocks.
 
-Ng & Peyton (1993), SIAM J. Sci. Comput. 14, 1034-1056; Chen, Davis, Hager & Rajamanickam (2008), ACM TOMS 35, 22. The data
-structure is described at the head of `supernodes`. A descendant d of supernode s is an earlier one that has rows among s's
-columns. With ``begin`` the first of those rows and ``middle`` the first one after them, s is updated by
+Ng & Peyton (1993), SIAM J. Sci. Comput. 14, 1034-1056; Chen, Davis, Hager & Rajamanickam (2008), ACM TOMS 35,
+22. The data structure is described at the head of `supernodes`. A descendant d of supernode s is an earlier
+one that has rows among s's columns. With ``begin`` the first of those rows and ``middle`` the first one after
+them, s is updated by
 
     s[rows of d from begin on, those columns] -= d[begin:, :] d[begin:middle, :]'.
 """
@@ -16,7 +17,7 @@ from ._types import Float, Int32, Int64
 from .blas import N, R, T, gemm, potrf, trsm
 
 STRIP = 128
-"""Columns of a descendant's update computed at once: bounds the workspace, and leaves out most of the upper triangle."""
+"""Columns of a descendant's update computed at once: bounds the workspace, leaves out most of the upper triangle."""
 
 SMALL_UPDATE = 256
 """Multiplications below which plain loops are faster than a call of gemm."""
@@ -155,7 +156,7 @@ def _update_by_singles(
 
 @inner
 def _factorise_block(blas: Int64, n_rows: int, n_columns: int, L: Float, begin: int) -> int:
-    """Factorise the diagonal block of a supernode and divide the rows below by it. Returns the number of good pivots."""
+    """Factorise a supernode's diagonal block and divide the rows below by it. Returns the number of good pivots."""
     if n_columns > NARROW:
         info = potrf(blas, n_columns, L, begin, n_rows)
         if info == 0 and n_rows > n_columns:
@@ -191,7 +192,7 @@ def _longest_rows(first: Int32, row_ptr: Int64) -> int:
 
 @compiled(SIZE(INT64, INT32, INT64, INT32, INT64, INT32, FLOAT_OUT))
 def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, owner: Int32, L: Float) -> int:
-    """Replace the lower triangle of A, spread over L's pattern, by L. Returns how many pivots were positive in a row."""
+    """Replace the lower triangle of A, spread over L's pattern, by L. Returns how many first pivots were positive."""
     blocks = Blocks(first, row_ptr, rows, value_ptr, owner)
     n_supernodes = len(first) - 1
     waiting = _Waiting(
@@ -236,8 +237,8 @@ def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr:
     return len(owner)
 
 
-# The solves see a block of k right-hand sides (n, k), stored by rows, as its transpose (k, n) stored by columns:
-# rows first[s] .. first[s + 1] - 1 are then a matrix (k, columns of s) that lies together in memory.
+# The solves see a block of k right-hand sides (n, k), stored by rows, as its transpose (k, n) stored by
+# columns: rows first[s] .. first[s + 1] - 1 are then a matrix (k, columns of s) that lies together in memory.
 
 
 @compiled(VOID(INT64, INT32, INT64, INT32, INT64, FLOAT, FLOAT_OUT, SIZE))

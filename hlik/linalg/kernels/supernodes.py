@@ -1,10 +1,12 @@
 """Supernodes: runs of columns of L with (nearly) the same pattern, stored as dense blocks.
 
-Supernode s holds columns ``first[s] .. first[s + 1] - 1``. Its rows, ascending, are ``rows[row_ptr[s]:row_ptr[s + 1]]``,
-its own columns first. Its values are a dense column-major block (rows x columns) from ``value_ptr[s]`` on; what lies above
-the diagonal is never read. With one column in every supernode this is L by columns: the simplicial factor.
+Supernode s holds columns ``first[s] .. first[s + 1] - 1``. Its rows, ascending, are
+``rows[row_ptr[s]:row_ptr[s + 1]]``, its own columns first. Its values are a dense column-major block (rows x
+columns) from ``value_ptr[s]`` on; what lies above the diagonal is never read. With one column in every
+supernode this is L by columns: the simplicial factor.
 
-Ashcraft & Grimes (1989), ACM TOMS 15, 291-309: relaxed supernodes. Liu (1990): row structure by climbing the forest.
+Ashcraft & Grimes (1989), ACM TOMS 15, 291-309: relaxed supernodes. Liu (1990): row structure by climbing the
+forest.
 """
 
 import numpy as np
@@ -49,8 +51,8 @@ def _worth_merging(columns: int, zeros_added: int, zero_part: float) -> bool:
 def relaxed_supernodes(parent: Int32, counts: Int64) -> Int32:
     """First column of every supernode and n at the end; parent and counts in postorder.
 
-    A fundamental supernode is merged with its parent where that follows at once and few explicit zeros are stored: larger
-    blocks are worth more than the zeros cost.
+    A fundamental supernode is merged with its parent where that follows at once and few explicit zeros are
+    stored: larger blocks are worth more than the zeros cost.
     """
     first = _fundamental(parent, counts)
     n_supernodes = len(first) - 1
@@ -100,9 +102,9 @@ def _row_structure(
 ) -> tuple[Int64, Int32]:
     """Rows of every supernode, ascending.
 
-    Row i of L holds the supernodes on the paths from the entries of row i of A up to i (Liu 1990). Rows are met in
-    ascending order and each is appended to the supernodes that hold it. The last column of a supernode has in common with
-    it all rows below, so that the lengths are known beforehand.
+    Row i of L holds the supernodes on the paths from the entries of row i of A up to i (Liu 1990). Rows are
+    met in ascending order and each is appended to the supernodes that hold it. The last column of a supernode
+    has in common with it all rows below, so that the lengths are known beforehand.
     """
     n_supernodes = len(first) - 1
     row_ptr = np.zeros(n_supernodes + 1, np.int64)
@@ -153,8 +155,8 @@ def supernodal_pattern(
 ) -> tuple[Int64, Int32, Int64, Int32, Int64]:
     """Pattern of L in supernodes, and where each entry of A goes.
 
-    Returns ``row_ptr, rows, value_ptr, owner, positions``: see the head of this file; ``owner[j]`` is column j's
-    supernode, ``positions[e]`` the position in L's values of entry e of the input.
+    Returns ``row_ptr, rows, value_ptr, owner, positions``: see the head of this file; ``owner[j]`` is column
+    j's supernode, ``positions[e]`` the position in L's values of entry e of the input.
     """
     inverse_perm = inverse_permutation(perm)
     row_ptr_A, columns_A, _ = triangle_lists(indptr, indices, inverse_perm, True)

@@ -1,0 +1,1 @@
+"""One program a system: read a case, fit it, print one line of JSON."""

@@ -87,8 +87,8 @@ SYSTEMS: dict[str, System] = {
             _python(str(PEERS_PYTHON), "fit_gpboost"),
             _has_python("gpboost"),
             "maximum likelihood, not REML; the rest as for other responses",
-            "Laplace; lbfgs; relative change of the likelihood below 1e-6; with more than one factor conjugate gradients "
-            "and stochastic Lanczos quadrature for the determinant; all defaults",
+            "Laplace; lbfgs; relative change of the likelihood below 1e-6; with more than one factor conjugate "
+            "gradients and stochastic Lanczos quadrature for the determinant; all defaults",
         ),
         System(
             "statsmodels",

@@ -14,6 +14,7 @@ from hlik.errors import ConvergenceWarning, ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate, Estimator
 from hlik.estimators.eql import EQL
 from hlik.estimators.laplace import Laplace
+from hlik.linalg import on_compile
 from hlik.model import HierarchicalModel
 from hlik.progress import Progress
 
@@ -41,9 +42,9 @@ class Fit:
 def as_estimator(estimator: str | Estimator) -> Estimator:
     """An estimator from its lower-case name, or itself."""
     if isinstance(estimator, str):
-        if estimator not in ESTIMATORS:
+        if estimator.lower() not in ESTIMATORS:
             raise ModelError(f"No estimator is called {estimator!r}; there are {sorted(ESTIMATORS)}.")
-        return ESTIMATORS[estimator]()
+        return ESTIMATORS[estimator.lower()]()
     if isinstance(estimator, type):
         raise ModelError(f"estimator must be an object: write {estimator.__name__}() with its brackets.")
     return estimator
@@ -64,6 +65,7 @@ def run(
     paths: list[tuple[np.ndarray, np.ndarray]] = []
     status = f"stopped after max_iterations={estimator.max_iterations} steps: raise it, or pass better start values"
     with Progress(estimator.name, estimator.max_iterations, progressbar) as progress:
+        on_compile(lambda: progress.message("compiling the sparse kernels, once per machine"))
         state = estimator.prepare(model, values, rng)
         try:
             for _ in range(estimator.max_iterations):
@@ -80,6 +82,7 @@ def run(
                 raise
             status = f"interrupted after {len(history)} steps"
         estimate = estimator.finish(state)
+        on_compile(None)
     theta_path = np.array([theta for _, theta in paths])
     beta_path = np.array([beta for beta, _ in paths])
     return Fit(
@@ -185,7 +188,7 @@ def fit(
     if not result.converged:
         warnings.warn(f"{chosen.name}: {result.status}.", ConvergenceWarning, stacklevel=2)
     return to_inference_data(
-        result, draws=draws, rng=rng, seconds_reading=seconds_reading, draw_large=draw_large
+        result, draws=draws, rng=rng, seconds_reading=seconds_reading, draw_large=draw_large, fixed=fixed
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import arviz as az
@@ -21,7 +23,13 @@ LARGEST_DRAWN = 2000  # elements of a variable up to which draws are made unless
 
 
 def to_inference_data(
-    fit: Fit, *, draws: int, rng: np.random.Generator, seconds_reading: float, draw_large: bool = False
+    fit: Fit,
+    *,
+    draws: int,
+    rng: np.random.Generator,
+    seconds_reading: float,
+    draw_large: bool = False,
+    fixed: Mapping[str, Any] | None = None,
 ) -> az.InferenceData:
     """Pack a fit; the groups are those of the README's table.
 
@@ -37,6 +45,8 @@ def to_inference_data(
         Time spent before the fit, for the record.
     draw_large
         Whether variables with more than 2,000 elements are drawn too.
+    fixed
+        Values at which parameters were held, for the record.
     """
     model = fit.estimate.model
     packer = _Packer(model)
@@ -51,10 +61,9 @@ def to_inference_data(
     )
     groups["unconstrained_estimates"] = packer.unconstrained(reported, "unconstrained")
     groups["unconstrained_standard_errors"] = packer.unconstrained(reported, "unconstrained_error")
-    groups["fit"] = _fit_group(fit, packer, seconds_reading)
+    groups["fit"] = _fit_group(fit, packer, seconds_reading, fixed or {})
     groups["history"] = _history(fit)
-    if fit.estimate.diagnostics is not None:
-        groups["diagnostics"] = _diagnostics(fit, packer)
+    groups["diagnostics"] = _diagnostics(fit, packer)
     groups["observed_data"] = packer.dataset({r.name: (r.variable, _observed(r)) for r in model.responses})
     if model.constant_data:
         groups["constant_data"] = packer.constant(model.constant_data)
@@ -142,7 +151,7 @@ def _posterior(
     return data
 
 
-def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float) -> xr.Dataset:
+def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float, fixed: Mapping[str, Any]) -> xr.Dataset:
     estimate, model = fit.estimate, packer.model
     labels, mean = [], []
     for parameter in (*model.fixed_effects, *model.dispersion_parameters):
@@ -164,7 +173,8 @@ def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float) -> xr.Dataset:
         **_attributes(),
         "status": fit.status,
         "converged": int(fit.converged),
-        "estimator": repr(fit.estimator),
+        "estimator": settings_of(fit.estimator),
+        "fixed": json.dumps({name: np.asarray(value).tolist() for name, value in fixed.items()}),
         "estimator_name": fit.estimator.name,
         "likelihood": estimate.likelihood,
         "n_iterations": len(fit.history),
@@ -173,6 +183,25 @@ def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float) -> xr.Dataset:
         "model": json.dumps(describe_model(model)),
     }
     return data
+
+
+def settings_of(estimator: Any) -> str:
+    """``EQL(tol=1e-06)``: an estimator with the settings that differ from its defaults."""
+    changed = [
+        f"{field.name}={_short(getattr(estimator, field.name))}"
+        for field in dataclasses.fields(estimator)
+        if field.init and not _is_default(getattr(estimator, field.name), field.default)
+    ]
+    return f"{estimator.name}({', '.join(changed)})"
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return isinstance(value, type(default)) and not isinstance(value, dict) and value == default
+
+
+def _short(value: Any) -> str:
+    """Settings in print; mappings with arrays by their keys."""
+    return f"{{{', '.join(repr(key) for key in value)}: ...}}" if isinstance(value, dict) else repr(value)
 
 
 def describe_model(model: HierarchicalModel) -> dict[str, Any]:
@@ -232,28 +261,30 @@ def _history(fit: Fit) -> xr.Dataset:
 
 
 def _diagnostics(fit: Fit, packer: _Packer) -> xr.Dataset:
-    """Per response ``<name>_<quantity>``, per term ``<name>_<quantity>``."""
-    found, model = fit.estimate.diagnostics, packer.model
-    assert found is not None
+    """Per response and per term, ``<name>_<quantity>``; without closed forms only the random effects' v."""
+    estimate, model = fit.estimate, packer.model
+    found = estimate.diagnostics
     items: dict[str, tuple[Variable, np.ndarray]] = {}
-    per_response = {
-        "linear_predictor": found.eta,
-        "fitted": found.fitted,
-        "leverage": found.leverage,
-        "deviance": found.deviance,
-        "dispersion": found.dispersion,
-        "residual_deviance": found.residual_deviance,
-        "residual_pearson": found.residual_pearson,
-        "residual_studentised": found.residual_studentised,
-    }
-    for response in model.responses:
-        for quantity, values in per_response.items():
-            items[f"{response.name}_{quantity}"] = (response.variable, values[response.rows])
-    per_term = {
-        "leverage": found.random_leverage,
-        "deviance": found.random_deviance,
-        "dispersion": found.random_dispersion,
-    }
+    per_term = {"v": estimate.v, "v_se": estimate.v_se}
+    if found is not None:
+        per_response = {
+            "linear_predictor": found.eta,
+            "fitted": found.fitted,
+            "leverage": found.leverage,
+            "deviance": found.deviance,
+            "dispersion": found.dispersion,
+            "residual_deviance": found.residual_deviance,
+            "residual_pearson": found.residual_pearson,
+            "residual_studentised": found.residual_studentised,
+        }
+        per_term |= {
+            "leverage": found.random_leverage,
+            "deviance": found.random_deviance,
+            "dispersion": found.random_dispersion,
+        }
+        for response in model.responses:
+            for quantity, values in per_response.items():
+                items[f"{response.name}_{quantity}"] = (response.variable, values[response.rows])
     for effect in model.random_effects:
         for quantity, values in per_term.items():
             items[f"{effect.name}_{quantity}"] = (effect.variable, values[effect.index])

@@ -22,10 +22,10 @@ ROWS, CLASSES, SCHOOLS = 200_000, 40_000, 10_000
 LEVELS = CLASSES + SCHOOLS
 
 # Bytes. The dense arrays that must not be: ROWS x LEVELS is 80 GB, LEVELS x LEVELS 20 GB, and even a block of one
-# of the terms, SCHOOLS x SCHOOLS, 800 MB. What a fit needs grows with ROWS and LEVELS: some 100 columns of ROWS
-# numbers (160 MB: the graph's data and index arrays, sparse Z, slots of Z'WZ, working arrays, diagnostics of the result)
-# and a few dozen numbers a level (20 MB). numba takes up to 150 MB where it compiles the kernels first.
-BOUND = 450e6
+# of the terms, SCHOOLS x SCHOOLS, 800 MB. What a fit needs grows with ROWS and LEVELS: about 50 columns of ROWS
+# numbers at the peak (80 MB: indices and data of Z, slots of Z'WZ, working arrays, diagnostics of the result) and a few
+# dozen numbers a level (20 MB); 84 MB measured. Where numba has to compile its kernels first: 161 MB.
+BOUND = 300e6
 
 PROGRAM = f"""
 import json, resource, sys

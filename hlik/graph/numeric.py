@@ -28,7 +28,7 @@ def values_of_node(node: Apply, values: Sequence[Any]) -> Values:
 def function_of_node(node: Apply) -> Callable[[Sequence[Any]], Values]:
     """The function from the values of a node's inputs to those of its outputs."""
     if isinstance(node.op, Elemwise):
-        function, dtype = elementwise_function(node), node.outputs[0].type.dtype
+        function, dtype = elementwise_function(node), _wide(node.outputs[0].type.dtype)
         return lambda values: [np.asarray(function(*values), dtype=dtype)]
     if isinstance(node.op, CAReduce) and node.inputs[0].type.ndim == 0:  # PyMC's CAR sums a scalar over axis 0
         return lambda values: [np.asarray(values[0], dtype=node.outputs[0].type.dtype)]
@@ -47,8 +47,8 @@ def function_of_node(node: Apply) -> Callable[[Sequence[Any]], Values]:
 def elementwise_function(node: Apply) -> Callable[..., np.ndarray]:
     """The NumPy function of an elementwise node; conditions may come as numbers.
 
-    Whole numbers become PyTensor's floating point first: NumPy's ``sqrt`` of an 8-bit 2, which PyMC's densities have,
-    is one of half precision.
+    Narrow numbers are widened first: NumPy's ``sqrt`` of an 8-bit 2, which PyMC's densities have, is one of half
+    precision, and PyTensor narrows constants, so that its ``sqrt(2.0)`` has seven digits.
     """
     function = numpy_function(node.op.scalar_op)
     output = node.outputs[0].type.dtype
@@ -60,9 +60,13 @@ def elementwise_function(node: Apply) -> Callable[..., np.ndarray]:
 
 def _input_dtype(dtype: str, output: str) -> str | None:
     """What an input is cast to; None where it stays as it is."""
-    if dtype == "bool":
-        return "bool"
-    return output if output.startswith("float") and "int" in dtype else None
+    if dtype in ("bool", "float32"):
+        return _wide(dtype)
+    return _wide(output) if output.startswith("float") and "int" in dtype else None
+
+
+def _wide(dtype: str) -> str:
+    return "float64" if dtype == "float32" else dtype
 
 
 def numpy_function(scalar_op: ps.ScalarOp) -> Callable[..., np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from typing import Any
 
 import arviz as az
@@ -28,19 +29,54 @@ COLUMNS = ("role", "estimate", "se", "statistic", "df", "p_value", "lower", "upp
 
 
 class Summary(pd.DataFrame):
-    """A summary table that prints with the model, the likelihoods and the status around it."""
+    """A summary table that prints as a statistician's: model, fixed effects, dispersions, likelihoods, status."""
 
     _metadata = ["heading", "closing"]
+    heading = ""
+    closing = ""
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame
 
     def __str__(self) -> str:
-        table = self.to_string(float_format=lambda value: f"{value:.4g}", na_rep="")
-        return "\n".join([getattr(self, "heading", ""), table, getattr(self, "closing", "")])
+        parts = [self.heading]
+        for role, columns in ROLES.items():
+            block = pd.DataFrame(self)[self["role"] == role]
+            if len(block):
+                parts.append(_text(f"{role.capitalize()}s", block, columns))
+        return "\n\n".join([*parts, self.closing])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The table between its heading and closing lines, for notebooks."""
+        return f"<pre>{escape(self.heading)}</pre>{super()._repr_html_()}<pre>{escape(self.closing)}</pre>"
+
+
+ROLES = {
+    "fixed effect": ("estimate", "se", "statistic", "p_value", "lower", "upper"),
+    "dispersion parameter": ("estimate", "se", "lower", "upper"),
+}
+"""Sections of the printed table and their columns."""
+
+
+def _text(title: str, block: pd.DataFrame, columns: tuple[str, ...]) -> str:
+    """A section of the printed table: labels to the left, four significant digits."""
+    cells = [[title, *columns]]
+    for label, row in block.iterrows():
+        cells.append([str(label), *(_number(column, row[column]) for column in columns)])
+    widths = [max(len(line[k]) for line in cells) for k in range(len(columns) + 1)]
+    lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _number(column: str, value: float) -> str:
+    if not np.isfinite(value):
+        return "-"
+    if column == "p_value":
+        return "<0.0001" if value < 1e-4 else f"{value:.4f}"
+    return f"{value:.4g}"
 
 
 def summary(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
@@ -59,7 +95,7 @@ def summary(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
         A row a parameter element, indexed by label; columns ``role``, ``estimate``, ``se`` (natural scale, delta
         method), ``statistic`` (estimate / se; fixed effects only: a variance of zero is on the boundary), ``df``,
         ``p_value`` (two-sided, t with the residual degrees of freedom), ``lower``, ``upper`` (Wald; for dispersion parameters on the scale of the value variable, mapped
-        back). It prints with the model and its likelihoods.
+        back, where that scale is a log, logit or other link; else on the natural scale). It prints with the model and its likelihoods.
 
     Notes
     -----
@@ -159,8 +195,8 @@ def ranef(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row a level, indexed by label; columns ``term``, ``estimate`` and ``se`` on the scale of the variable
-        itself (u), ``v`` and ``v_se`` on the scale of its value variable, ``lower`` and ``upper``: Wald on the scale
-        of v, mapped to u. The errors are those of prediction: the dispersion parameters count as known.
+        itself (u), ``v`` and ``v_se`` on the scale of the linear predictor (for a non-centred effect z that is
+        scale times z), ``lower`` and ``upper``: Wald on the scale of the value variable, mapped to u. The errors are those of prediction: the dispersion parameters count as known.
 
     Examples
     --------
@@ -180,6 +216,7 @@ def ranef(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
         estimate, error = idata["estimates"][term["name"]], idata["standard_errors"][term["name"]]
         own = idata["unconstrained_estimates"][term["value_name"]].values.ravel()
         own_error = idata["unconstrained_standard_errors"][term["value_name"]].values.ravel()
+        v, v_se = (idata["diagnostics"][f"{term['name']}_{part}"].values.ravel() for part in ("v", "v_se"))
         inverse = LINKS[term["scale"]].inverse if term["scale"] else LINKS["identity"].inverse
         with np.errstate(all="ignore"):
             ends = np.stack([inverse(own - quantile * own_error), inverse(own + quantile * own_error)])
@@ -189,8 +226,8 @@ def ranef(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
                     "term": term["name"],
                     "estimate": estimate.values.ravel(),
                     "se": error.values.ravel(),
-                    "v": own,
-                    "v_se": own_error,
+                    "v": v,
+                    "v_se": v_se,
                     "lower": ends.min(axis=0),
                     "upper": ends.max(axis=0),
                 },
@@ -204,12 +241,15 @@ def ranef(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
 
 def _heading(idata: az.InferenceData, described: dict[str, Any]) -> str:
     attributes = idata["fit"].attrs
-    lines = [f"hlik: {attributes['estimator']}"]
+    lines = [f"hlik {attributes['estimator']}"]
     for r in described["responses"]:
         lines.append(f"Response {r['name']}: {r['distribution']}, link {r['link']}, {r['n']:,} observations")
     for e in described["random_effects"]:
         lines.append(f"Random effect {e['name']}: {e['distribution']}, {e['levels']:,} levels")
-    return "\n".join(lines) + "\n"
+    fixed = json.loads(attributes.get("fixed", "{}"))
+    if fixed:
+        lines.append("Held fixed: " + ", ".join(f"{name} = {value}" for name, value in fixed.items()))
+    return "\n".join(lines)
 
 
 def _closing(idata: az.InferenceData) -> str:
@@ -217,7 +257,8 @@ def _closing(idata: az.InferenceData) -> str:
     attributes = fit.attrs
     names = {"h": "h", "p_v_h": "p_v(h)", "p_bv_h": "p_bv(h)", "caic": "cAIC"}
     numbers = ", ".join(f"{label} = {float(fit[key]):.3f}" for key, label in names.items() if key in fit)
+    count = int(attributes["n_iterations"])
     return (
-        f"\n{numbers}\nResidual degrees of freedom {float(fit['df_residual']):.1f}; "
-        f"{attributes['n_iterations']} iterations, {attributes['seconds']:.2f} s\nStatus: {attributes['status']}"
+        f"{numbers}\nResidual degrees of freedom {float(fit['df_residual']):.1f}; "
+        f"{count} iteration{'s' if count != 1 else ''}, {attributes['seconds']:.2f} s\nStatus: {attributes['status']}"
     )

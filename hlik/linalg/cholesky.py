@@ -56,8 +56,8 @@ def default_pivot_threshold(size: int) -> float:
     """Part of its column's diagonal entry below which a pivot counts as zero: only rounding error is left of it.
 
     The last pivot of a singular matrix with q columns is the sum of all the entries' rounding errors,
-    weighted by the null vector: measured on graph Laplacians of 20 to 40,000 columns it stays below q eps /
-    8.
+    weighted by the null vector: on graph Laplacians of 20 to 40,000 columns it stayed below
+    q eps / 8.
     """
     return max(1e-14, 0.25 * EPS * size)
 
@@ -253,11 +253,9 @@ class Factor:
 
     def _permuted(self, block: Float) -> Float:
         """A copy in elimination order, C-contiguous."""
-        return (
-            np.array(block, order="C")
-            if self.symbolic.is_unpermuted
-            else np.ascontiguousarray(block[self.symbolic.perm])
-        )
+        if self.symbolic.is_unpermuted:
+            return np.array(block, order="C")
+        return np.ascontiguousarray(block[self.symbolic.perm])
 
     def _block(self, B: ArrayLike) -> tuple[Float, tuple[int, ...]]:
         array = np.asarray(B, dtype=np.float64)

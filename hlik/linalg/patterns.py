@@ -47,10 +47,6 @@ class LowerPattern(NamedTuple):
         """Position of every diagonal entry, shape (size,); the diagonal must be complete."""
         return self.indptr[:-1]
 
-    def has_full_diagonal(self) -> bool:
-        """Whether every column starts with its diagonal entry."""
-        return bool(self.first_missing_diagonal() is None)
-
     def first_missing_diagonal(self) -> int | None:
         """First column without a diagonal entry, or None."""
         starts = self.indptr[:-1]

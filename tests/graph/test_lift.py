@@ -67,10 +67,12 @@ def pymc_value(model, variables, values):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_log_density_is_pymcs(name):
+    """PyMC's truncated normal takes the square root of two in single precision, wherever it is rewritten."""
     found = case(name)
+    rtol = 1e-8 if name == "truncated" else 1e-10
     expected = pymc_value(found.model, [found.model["y"]], found.values)
-    np.testing.assert_allclose(found.term.value(found.eta, found.theta), expected, rtol=1e-10)
-    assert found.term.local(found.eta, found.theta).value == pytest.approx(expected, rel=1e-10)
+    np.testing.assert_allclose(found.term.value(found.eta, found.theta), expected, rtol=rtol)
+    assert found.term.local(found.eta, found.theta).value == pytest.approx(expected, rel=rtol)
 
 
 def test_truncated_normal_against_scipy():
@@ -124,8 +126,8 @@ def test_derivatives_by_theta(name):
     score = term.theta_score(eta, theta, found.c)
     for r in range(theta.size):
 
-        def at(h, move=np.eye(theta.size)[r]):
-            return term.local(eta, theta + h * move)
+        def at(h, r=r):
+            return term.local(eta, theta + h * (np.arange(theta.size) == r))
 
         by_curvature = difference(lambda h, at=at: -0.5 * np.sum(found.kappa * at(h).weight))
         by_score = difference(lambda h, at=at: at(h).value + found.c @ at(h).score.ravel())

@@ -205,26 +205,27 @@ def expected(values):
     return dict(zip(nodes, plain_values(MODEL, list(nodes.values()), values), strict=True))
 
 
-def check(node, kind, values, expected):
+def check(name, node, kind, values, expected):
     form = Walker(MODEL).form(node)
     assert isinstance(form, kind), getattr(form, "reason", form)
     assert form.shape == expected.shape
-    np.testing.assert_allclose(evaluate(form, values), expected, rtol=1e-12, atol=1e-12)
+    tolerance = 1e-7 if "probit" in name else 1e-12  # PyMC's sqrt(2.0) there has seven digits, hlik's sixteen
+    np.testing.assert_allclose(evaluate(form, values), expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", AFFINE)
 def test_affine(name, values, expected):
-    check(AFFINE[name], Affine, values, expected[name])
+    check(name, AFFINE[name], Affine, values, expected[name])
 
 
 @pytest.mark.parametrize("name", MAPPED)
 def test_mapped(name, values, expected):
-    check(MAPPED[name], Mapped, values, expected[f"mapped {name}"])
+    check(name, MAPPED[name], Mapped, values, expected[f"mapped {name}"])
 
 
 @pytest.mark.parametrize("name", PRODUCT)
 def test_product(name, values, expected):
-    check(PRODUCT[name], fm.Product, values, expected[f"product {name}"])
+    check(name, PRODUCT[name], fm.Product, values, expected[f"product {name}"])
 
 
 @pytest.mark.parametrize("name", OPAQUE)

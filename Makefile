@@ -2,6 +2,7 @@
 #   make demo       fit the seed-germination data and look at the result
 #   make test       lint, types, fast tests, notebooks
 #   make test-all   the same with the slow tests
+#   make bench      time and memory beside other packages; some of it: make bench BENCH="--quick"
 # Another Python: make test PYTHON=python3.12. Another place for the environment: VENV=/somewhere/else.
 
 PYTHON ?= python3.11
@@ -18,7 +19,7 @@ PYTEST     := $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-all lint format types fast-tests all-tests notebooks clean
+.PHONY: help demo install test test-all lint format types fast-tests all-tests notebooks bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -54,8 +55,19 @@ ifneq ($(NOTEBOOKS),)
 	$(PYTEST) --nbmake --nbmake-timeout=300 $(NOTEBOOKS)
 endif
 
+# The peers from PyPI in an environment of their own; lme4 and glmmTMB where R has them (benchmarks/requirements.txt).
+PEERS := benchmarks/.venv
+
+bench: $(VENV)/.installed-dev $(PEERS)/.installed
+	$(BIN)/python -m benchmarks $(BENCH)
+
+$(PEERS)/.installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
+	rm -rf $(PEERS) benchmarks/.data $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
 
 # The stamps make the second run quick: the environment is renewed only when pyproject.toml has changed.
 # Making an environment where there is one keeps what is installed in it.

@@ -161,6 +161,8 @@ def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float, fixed: Mapping
     p = model.n_beta
     covariance = np.zeros((p + model.n_theta,) * 2)
     covariance[:p, :p], covariance[p:, p:] = estimate.beta_covariance, estimate.theta_covariance
+    if estimate.covariance is not None:
+        covariance = estimate.covariance
     data = xr.Dataset(
         {
             "mean_vector": ("parameter", np.concatenate(mean) if mean else np.zeros(0)),

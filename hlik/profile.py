@@ -27,6 +27,7 @@ from hlik.linalg.bordered import Bordered
 LOG_2PI = float(np.log(2 * np.pi))
 MAX_NEWTON = 200
 MODE_TOLERANCE = 1e-10  # Newton decrement, in standard errors of b given the rest
+LONG_STEP = 1e-2  # a Newton step that long with so small a decrement: h has no curvature there
 
 
 class ModeError(RuntimeError):
@@ -83,10 +84,11 @@ class Profile:
             slope = float(r_beta @ step[0] + r_v @ step[1])
             decrement = np.sqrt(max(slope, 0.0))
             new = self._line_search(point, step, slope)
-            if decrement < MODE_TOLERANCE or new is None:
-                return self._finished(point if new is None else new, decrement)
-            if exact and decrement < 1e-5:  # quadratic convergence: this step was the last that counts
-                return self._finished(new, 0.0)
+            last = decrement < (1e-5 if exact else MODE_TOLERANCE)  # quadratic convergence: no later step counts
+            if last and max(np.abs(part).max(initial=0.0) for part in step) > LONG_STEP:
+                raise ModeError("h has no proper maximum: it rises for ever")
+            if last or new is None:
+                return self._finished(point if new is None else new, 0.0 if last else decrement)
             point = new
         raise ModeError(f"no mode of h after {MAX_NEWTON} Newton steps")
 

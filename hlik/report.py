@@ -117,12 +117,23 @@ class Reporter:
 
     def _error(self, TX: np.ndarray, TZ: sp.csr_array, T_theta: np.ndarray) -> np.ndarray:
         """``sqrt diag(T cov T')`` for rows T = [TX TZ T_theta]."""
+        if self.estimate.covariance is not None:
+            return self._joint_error(TX, TZ, T_theta, self.estimate.covariance)
         variance = np.zeros(TX.shape[0])
         if np.any(TX) or TZ.nnz:
             variance += self.estimate.information.quadratic(TX, TZ)
         if np.any(T_theta):
             variance += _spread(T_theta, self.estimate.theta_covariance) ** 2
         return np.sqrt(variance)
+
+    def _joint_error(
+        self, TX: np.ndarray, TZ: sp.csr_array, T_theta: np.ndarray, covariance: np.ndarray
+    ) -> np.ndarray:
+        """The same where beta and theta are correlated: ``v = v(beta) + e``, ``dv/dbeta = -B``, var e = C^-1."""
+        information = self.estimate.information
+        direct = TX - TZ @ information.B if TZ.nnz else TX
+        variance = _spread(np.hstack([direct, T_theta]), covariance) ** 2
+        return np.sqrt(variance + information.factor_z.quadratic(TZ)) if TZ.nnz else np.sqrt(variance)
 
     def _columns(self, affine: Affine) -> tuple[np.ndarray, sp.csr_array, np.ndarray]:
         """Jacobian of an affine form with respect to beta, v and theta."""
@@ -208,7 +219,13 @@ class Reporter:
             if self._needs_effects(largest)
             else self._beta_only(size, rng)
         )
-        theta = self.estimate.theta + _normal_draws(self.estimate.theta_covariance, size, rng)
+        if self.estimate.covariance is None:
+            theta = self.estimate.theta + _normal_draws(self.estimate.theta_covariance, size, rng)
+        else:
+            joint = _normal_draws(self.estimate.covariance, size, rng)
+            theta = self.estimate.theta + joint[:, self.model.n_beta :]
+            moved = joint[:, : self.model.n_beta] - beta
+            beta, v = beta + moved, v - moved @ self.estimate.information.B.T if len(v) > 1 else v
         x = self._split(self.estimate.beta + beta, self.estimate.v + v, theta)
         found, skipped = {}, []
         for variable, draw in self._drawers(x, theta):

@@ -176,7 +176,7 @@ def conjugate(family, spread):
         ("gamma", 0.02, -0.006, -0.003),
         ("beta", 0.5, -0.25, -0.01),
         ("beta", 0.1, -0.06, -0.005),
-        ("beta", 0.02, -0.01, -0.0005),
+        ("beta", 0.02, -0.03, -0.005),
     ],
 )
 def test_error_of_the_approximation_on_conjugate_pairs(family, spread, low, high):
@@ -191,10 +191,11 @@ def test_value_against_quadrature():
     for repeats in (1, 4, 16):
         y = np.tile([2, 4, 3], repeats)
         with pm.Model() as model:
-            u = pm.Normal("u", 0, pm.HalfNormal("sigma"), shape=1)
-            pm.Poisson("y", pt.exp(1 + u[np.zeros(y.size, int)]), observed=y)
+            u = pm.Normal("u", 0, pm.HalfNormal("sigma"), shape=2)
+            group = np.repeat([0, 1], y.size)
+            pm.Poisson("y", pt.exp(1 + u[group]), observed=np.tile(y, 2))
         likelihood = HLikelihood(read_model(model))
-        value = Profile(likelihood).mode(np.zeros(1), np.zeros(0), likelihood.start_v()).value
+        value = Profile(likelihood).mode(np.zeros(1), np.zeros(0), likelihood.start_v()).value / 2
 
         def density(v, y=y, value=value):
             return np.exp(stats.poisson.logpmf(y, np.exp(1 + v)).sum() + stats.norm.logpdf(v) - value)
@@ -239,7 +240,7 @@ def test_no_mode_is_told():
         u = pm.Flat("u", shape=2)
         pm.Poisson("y", pt.exp(u[[0, 0, 1, 1]]), observed=np.zeros(4, int))
     likelihood = HLikelihood(read_model(model, random=["u"]))
-    with pytest.raises(ModeError, match="mode|maximum|singular"):
+    with pytest.raises(ModeError, match="rises for ever"):
         Profile(likelihood).mode(np.zeros(0), np.zeros(0), likelihood.start_v())
 
 

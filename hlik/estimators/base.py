@@ -46,6 +46,8 @@ class Estimate:
         Fixed effects (p,), random effects (q,), dispersion parameters (r,).
     beta_covariance, theta_covariance
         Their covariance matrices; rows of NaN where none exists (boundary).
+    covariance
+        The joint one of (beta, theta), where the estimator has it; None: beta and theta are independent.
     v_se
         Prediction standard errors of v, shape (q,).
     information
@@ -66,6 +68,7 @@ class Estimate:
     scalars: dict[str, float]
     diagnostics: Diagnostics | None = None
     notes: tuple[str, ...] = field(default=())
+    covariance: np.ndarray | None = None
 
 
 class Estimator(Protocol):

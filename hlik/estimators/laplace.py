@@ -2,7 +2,6 @@ r"""Laplace approximation: maximum of p_v(h), or of p_bv(h) for restricted likel
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,12 +10,14 @@ from scipy import optimize
 from hlik.errors import ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
 from hlik.estimators.laplace_finish import finish_laplace
+from hlik.estimators.laplace_objective import Objective, active_parameters, boundary_terms, differenced_hessian
 from hlik.estimators.laplace_start import start_psi
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
-from hlik.profile import Mode, ModeError, Profile
+from hlik.profile import Profile
 
-FAILED = 1e10  # added to the objective where h has no mode: large, finite, and flat
+LOOSE = 1e-3  # standard errors: where rounding ends the line search, Newton's step must be shorter than that
+FLAT = 1e-8  # smallest curvature, as a part of the largest, below which the likelihood is called flat
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class Laplace:
 
     def __post_init__(self) -> None:
         if not (self.tol > 0 and self.max_iterations >= 1):
-            raise ModelError(f"Laplace: tol and max_iterations must be positive; got {self.tol}, {self.max_iterations}.")
+            raise ModelError(
+                f"Laplace: tol and max_iterations must be positive; got {self.tol}, {self.max_iterations}."
+            )
 
     def obstacles(self, model: HierarchicalModel) -> list[str]:
         """Why Laplace cannot fit this model; empty where it can."""
@@ -81,12 +84,17 @@ class Laplace:
         return LaplaceState(self, objective, begin.psi, covariance, np.inf)
 
     def step(self, state: LaplaceState) -> tuple[LaplaceState, dict[str, float]]:
-        """One BFGS iteration by SciPy, in the metric of the current covariance estimate."""
+        """One BFGS iteration by SciPy, in the metric of the current covariance estimate.
+
+        Where that metric calls the point a maximum, or the line search finds no better one, the Hessian replaces it
+        (`checked`): convergence is decided by Newton's step, not by what BFGS takes for one.
+        """
+        objective = state.objective
         if not state.psi.size:
-            return replace(state, decrement=0.0), {"step": 0.0, "objective": state.objective.value(state.psi)}
+            return replace(state, decrement=0.0, checked=True), _row(0.0, objective.value(state.psi))
         root = np.linalg.cholesky(state.covariance)
-        found = optimize.minimize(
-            lambda z: state.objective.negative(state.psi + root @ z, root),
+        found = optimize.minimize(  # type: ignore[call-overload]
+            lambda z: objective.negative(state.psi + root @ z, root),
             np.zeros(state.psi.size),
             jac=True,
             method="BFGS",
@@ -94,11 +102,12 @@ class Laplace:
         )
         psi = state.psi + root @ found.x
         covariance = _symmetric(root @ found.hess_inv @ root.T)
-        gradient = state.objective.gradient(psi)
-        decrement = float(np.sqrt(max(gradient @ covariance @ gradient, 0.0)))
+        decrement = _decrement(objective.gradient(psi), covariance)
         stalled = bool(np.all(found.x == 0.0))
-        new = replace(state, psi=psi, covariance=covariance, decrement=decrement, stalled=stalled)
-        return new, {"step": decrement, "objective": state.objective.value(psi)}
+        new = replace(state, psi=psi, covariance=covariance, decrement=decrement, stalled=stalled, checked=False)
+        if decrement < self.tol or (stalled and not state.checked):
+            new = new.with_hessian()
+        return new, _row(new.decrement, objective.value(psi))
 
     def position(self, state: LaplaceState) -> tuple[np.ndarray, np.ndarray]:
         """(beta, theta), for the history."""
@@ -107,69 +116,18 @@ class Laplace:
 
     def status(self, state: LaplaceState) -> str:
         """`RUNNING`, `CONVERGED`, or why it stopped."""
-        if state.decrement < self.tol:
+        if state.checked and state.flat:
+            return f"stopped: the likelihood is flat in {state.flat}: fix it, or simplify the model"
+        if state.checked and state.decrement < (LOOSE if state.stalled else self.tol):
             names = state.boundary_names()
             return CONVERGED if not names else "boundary: " + "; ".join(names)
-        if state.stalled:
-            return CONVERGED if state.decrement < 1e-3 else "stopped: the line search found no better point"
+        if state.stalled and not state.checked:
+            return "stopped: the line search found no better point, and the gradient is not zero"
         return RUNNING
 
     def finish(self, state: LaplaceState) -> Estimate:
         """Estimates, standard errors, likelihoods and diagnostics."""
         return finish_laplace(state)
-
-
-class Objective:
-    """The profile with warm starts and a memory of the last points: SciPy asks for some of them again."""
-
-    def __init__(self, profile: Profile, beta: np.ndarray, v: np.ndarray):
-        self.profile = profile
-        self._beta, self._v = beta, v
-        self._memory: OrderedDict[bytes, tuple[Mode, np.ndarray | None]] = OrderedDict()
-
-    def evaluate(self, psi: np.ndarray) -> Mode | None:
-        """The mode at psi, None where there is none."""
-        key = psi.tobytes()
-        if key in self._memory:
-            return self._memory[key][0]
-        try:
-            mode = self.profile.mode(psi, self._beta, self._v)
-        except ModeError:
-            return None
-        self._memory[key] = (mode, None)
-        while len(self._memory) > 8:
-            self._memory.popitem(last=False)
-        self._beta, self._v = mode.point.beta, mode.point.v
-        return mode
-
-    def mode(self, psi: np.ndarray) -> Mode:
-        """The mode at a point where there is one."""
-        mode = self.evaluate(psi)
-        if mode is None:
-            raise ModeError("h has no mode at this point")
-        return mode
-
-    def value(self, psi: np.ndarray) -> float:
-        """The adjusted profile h-likelihood, -inf where h has no mode."""
-        mode = self.evaluate(psi)
-        return -np.inf if mode is None else mode.value
-
-    def gradient(self, psi: np.ndarray) -> np.ndarray:
-        """Its exact gradient."""
-        key = psi.tobytes()
-        mode = self.mode(psi)
-        cached = self._memory[key][1]
-        if cached is None:
-            cached = self.profile.gradient(mode)
-            self._memory[key] = (mode, cached)
-        return cached
-
-    def negative(self, psi: np.ndarray, root: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus value and gradient in scaled coordinates; a flat wall where h has no mode."""
-        mode = self.evaluate(psi)
-        if mode is None or not np.isfinite(mode.value):
-            return FAILED, np.zeros(psi.size)
-        return -mode.value, -(root.T @ self.gradient(psi))
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,25 +140,54 @@ class LaplaceState:
     covariance: np.ndarray
     decrement: float
     stalled: bool = False
+    checked: bool = False
+    flat: str = ""
 
     def boundary_names(self) -> list[str]:
         """A sentence for every random effect whose variance is estimated at zero."""
         mode = self.objective.mode(self.psi)
-        return boundary_terms(self.objective.profile.likelihood.model, mode)
+        names = boundary_terms(self.objective.profile.likelihood.model, mode)
+        return [f"variance of {name!r} estimated at zero" for name in names]
+
+    def with_hessian(self) -> LaplaceState:
+        """The same point with the Hessian's metric, and the length of Newton's step in it."""
+        active = active_parameters(self.objective, self.psi)
+        if not active.any():
+            return replace(self, decrement=0.0, checked=True)
+        hessian = differenced_hessian(self.objective, self.psi, self.covariance, active)
+        scale = np.sqrt(np.clip(np.diag(self.covariance), 1e-12, 1e4))
+        scaled = (hessian * scale[:, None] * scale)[np.ix_(active, active)]
+        values, vectors = np.linalg.eigh(scaled)
+        low = values < FLAT * max(values.max(), 1e-300)
+        usable = np.maximum(np.abs(values), 1e-6 * np.abs(values).max())
+        part = np.ix_(active, active)
+        covariance = np.diag(np.diag(self.covariance))
+        covariance[part] = (vectors / usable @ vectors.T) * scale[active][:, None] * scale[active]
+        gradient = np.where(active, self.objective.gradient(self.psi), 0.0)
+        decrement = _decrement(gradient, covariance)
+        flat = ""
+        if low.any() and decrement < self.settings.tol:
+            worst = int(np.argmax(np.abs(vectors[:, int(np.argmin(values))])))
+            flat = self._name(int(np.flatnonzero(active)[worst]))
+        return replace(self, covariance=covariance, decrement=decrement, checked=True, flat=flat)
+
+    def _name(self, position: int) -> str:
+        """The parameter that an element of psi belongs to."""
+        profile = self.objective.profile
+        model = profile.likelihood.model
+        start = 0 if profile.integrate_beta else model.n_beta
+        parameters = model.fixed_effects if position < start else model.dispersion_parameters
+        place = position if position < start else position - start
+        return next(repr(p.name) for p in parameters if p.index.start <= place < p.index.stop)
 
 
-BOUNDARY = 1e-5  # share of a term's prior precision that the data add, below which its variance counts as zero
+def _row(step: float, objective: float) -> dict[str, float]:
+    return {"step": step, "objective": objective}
 
 
-def boundary_terms(model: HierarchicalModel, mode: Mode) -> list[str]:
-    """Terms whose effects the data do not move: the prior precision is all there is."""
-    diagonal = mode.bordered.inverse_diagonal()[1]
-    names = []
-    for effect in model.random_effects:
-        share = 1.0 - diagonal[effect.index] * mode.point.random_weight[effect.index]
-        if np.mean(np.abs(share)) < BOUNDARY:
-            names.append(f"variance of {effect.name!r} estimated at zero")
-    return names
+def _decrement(gradient: np.ndarray, covariance: np.ndarray) -> float:
+    """Length of the step ``covariance @ gradient`` in standard errors."""
+    return float(np.sqrt(max(gradient @ covariance @ gradient, 0.0)))
 
 
 def _scale_matrix(covariance: np.ndarray) -> np.ndarray:
@@ -219,5 +206,3 @@ def _scale_matrix(covariance: np.ndarray) -> np.ndarray:
 
 def _symmetric(matrix: np.ndarray) -> np.ndarray:
     return 0.5 * (matrix + matrix.T)
-
-

@@ -10,6 +10,7 @@ from hlik.augmented import AugmentedModel, Point, dispersions
 from hlik.estimators.base import Diagnostics, Estimate
 from hlik.estimators.dispersion import dispersion_state
 from hlik.estimators.eql_finish import diagnostics
+from hlik.estimators.laplace_objective import Objective, active_parameters, differenced_hessian
 from hlik.hlikelihood import HLikelihood
 from hlik.linalg import BorderedSystem
 from hlik.linalg.bordered import Bordered
@@ -17,25 +18,23 @@ from hlik.model import HierarchicalModel
 from hlik.profile import LOG_2PI, Mode, ModeError
 
 if TYPE_CHECKING:
-    from hlik.estimators.laplace import LaplaceState, Objective
-
-STEP = 1e-3  # of a central difference, in standard errors: the gradients are exact to about 1e-10
+    from hlik.estimators.laplace import LaplaceState
 
 
 def finish_laplace(state: LaplaceState) -> Estimate:
     """The estimate at a state of the optimisation, converged or not."""
     objective = state.objective
     model = objective.profile.likelihood.model
-    active = active_parameters(state)
+    active = active_parameters(objective, state.psi)
     psi, hessian = _polished(objective, state.psi, state.covariance, active)
     mode = objective.mode(psi)
     covariance = _inverse(hessian, active)
     full = _full_information(objective.profile.likelihood, mode)
     p = model.n_beta
     if objective.profile.integrate_beta:
-        beta_covariance, theta_covariance = full.inverse_x, covariance
+        joint, beta_covariance, theta_covariance = None, full.inverse_x, covariance
     else:
-        beta_covariance, theta_covariance = covariance[:p, :p], covariance[p:, p:]
+        joint, beta_covariance, theta_covariance = covariance, covariance[:p, :p], covariance[p:, p:]
     return Estimate(
         model=model,
         beta=mode.point.beta,
@@ -43,38 +42,13 @@ def finish_laplace(state: LaplaceState) -> Estimate:
         theta=mode.point.theta,
         beta_covariance=beta_covariance,
         theta_covariance=theta_covariance,
-        v_se=np.sqrt(full.inverse_diagonal()[1]),
+        v_se=_prediction_errors(full, None if joint is None else beta_covariance),
+        covariance=joint,
         information=full,
         likelihood="p_bv_h" if objective.profile.integrate_beta else "p_v_h",
-        scalars=_scalars(model, mode, full),
+        scalars=_scalars(objective.profile.likelihood, mode, full),
         diagnostics=_diagnostics(model, mode),
     )
-
-
-def active_parameters(state: LaplaceState) -> np.ndarray:
-    """False for parameters that only move variances which have gone to zero."""
-    from hlik.estimators.laplace import boundary_terms
-
-    objective = state.objective
-    model = objective.profile.likelihood.model
-    mode = objective.mode(state.psi)
-    gone = boundary_terms(model, mode)
-    active = np.ones(state.psi.size, dtype=bool)
-    if not gone:
-        return active
-    theta = mode.point.theta
-    dead, living = np.zeros(model.n_theta, bool), np.zeros(model.n_theta, bool)
-    for effect in model.random_effects:
-        moves = np.any(effect.dispersion.jacobian(theta) != 0, axis=0)  # type: ignore[union-attr]
-        if any(repr(effect.name) in sentence for sentence in gone):
-            dead |= moves
-        else:
-            living |= moves
-    for response in model.responses:
-        if response.dispersion is not None:
-            living |= np.any(response.dispersion.jacobian(theta) != 0, axis=0)
-    active[state.psi.size - model.n_theta :] = ~(dead & ~living)
-    return active
 
 
 def _polished(
@@ -92,23 +66,6 @@ def _polished(
     except (np.linalg.LinAlgError, ModeError):
         better = False
     return (psi + step if better else psi), hessian
-
-
-def differenced_hessian(
-    objective: Objective, psi: np.ndarray, covariance: np.ndarray, active: np.ndarray
-) -> np.ndarray:
-    """Minus the Hessian by central differences of the exact gradient, symmetrised; zero for inactive parameters."""
-    hessian = np.zeros((psi.size,) * 2)
-    scale = np.sqrt(np.clip(np.diag(covariance), 1e-12, 1e4))
-    for k in np.flatnonzero(active):
-        move = np.zeros_like(psi)
-        move[k] = STEP * scale[k]
-        try:
-            up, down = objective.gradient(psi + move), objective.gradient(psi - move)
-        except ModeError:
-            continue
-        hessian[:, k] = (down - up) / (2 * move[k])
-    return 0.5 * (hessian + hessian.T)
 
 
 def _inverse(hessian: np.ndarray, active: np.ndarray) -> np.ndarray:
@@ -130,12 +87,19 @@ def _full_information(likelihood: HLikelihood, mode: Mode) -> Bordered:
     return system.factor(mode.point.weight, mode.point.random_weight)
 
 
-def _scalars(model: HierarchicalModel, mode: Mode, full: Bordered) -> dict[str, float]:
+def _prediction_errors(full: Bordered, beta_covariance: np.ndarray | None) -> np.ndarray:
+    """``sqrt diag(C^-1 + B cov(beta) B')``: the error of v given beta, and that of beta; theta is held fixed."""
+    if beta_covariance is None or not np.all(np.isfinite(beta_covariance)):
+        return np.sqrt(full.inverse_diagonal()[1])
+    return np.sqrt(full.factor_z.inverse_diagonal() + np.einsum("ij,jk,ik->i", full.B, beta_covariance, full.B))
+
+
+def _scalars(likelihood: HLikelihood, mode: Mode, full: Bordered) -> dict[str, float]:
+    model = likelihood.model
     p, q = model.n_beta, model.n_random
     h = mode.point.h
     p_v = h - 0.5 * (full.logdet_z() - q * LOG_2PI)
     p_bv = h - 0.5 * (full.logdet() - (p + q) * LOG_2PI)
-    likelihood = HLikelihood(model)
     conditional = sum(term.value(mode.point.eta, mode.point.theta) for term in likelihood.terms)
     effective = float((mode.point.weight * full.row_quadratics()).sum())
     count = p + model.n_theta

@@ -1,0 +1,119 @@
+"""The function that Laplace maximises: a profile with warm starts and a memory, its Hessian, its boundary."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+
+from hlik.model import HierarchicalModel
+from hlik.profile import Mode, ModeError, Profile
+
+FAILED = 1e10  # stands for minus the objective where h has no mode: large, finite, and flat
+STEP = 1e-3  # of a central difference, in standard errors: the gradients are exact to about 1e-10
+BOUNDARY = 1e-5  # share of a term's prior precision that the data add, below which its variance counts as zero
+
+
+class Objective:
+    """The profile with warm starts and a memory of the last points: SciPy asks for some of them again."""
+
+    def __init__(self, profile: Profile, beta: np.ndarray, v: np.ndarray):
+        self.profile = profile
+        self._beta, self._v = beta, v
+        self._memory: OrderedDict[bytes, tuple[Mode, np.ndarray | None]] = OrderedDict()
+
+    def evaluate(self, psi: np.ndarray) -> Mode | None:
+        """The mode at psi, None where there is none."""
+        key = psi.tobytes()
+        if key in self._memory:
+            return self._memory[key][0]
+        try:
+            mode = self.profile.mode(psi, self._beta, self._v)
+        except ModeError:
+            return None
+        self._memory[key] = (mode, None)
+        while len(self._memory) > 8:
+            self._memory.popitem(last=False)
+        self._beta, self._v = mode.point.beta, mode.point.v
+        return mode
+
+    def mode(self, psi: np.ndarray) -> Mode:
+        """The mode at a point where there is one."""
+        mode = self.evaluate(psi)
+        if mode is None:
+            raise ModeError("h has no mode at this point")
+        return mode
+
+    def value(self, psi: np.ndarray) -> float:
+        """The adjusted profile h-likelihood, -inf where h has no mode."""
+        mode = self.evaluate(psi)
+        return -np.inf if mode is None else mode.value
+
+    def gradient(self, psi: np.ndarray) -> np.ndarray:
+        """Its exact gradient."""
+        key = psi.tobytes()
+        mode = self.mode(psi)
+        cached = self._memory[key][1]
+        if cached is None:
+            cached = self.profile.gradient(mode)
+            self._memory[key] = (mode, cached)
+        return cached
+
+    def negative(self, psi: np.ndarray, root: np.ndarray) -> tuple[float, np.ndarray]:
+        """Minus value and gradient in scaled coordinates; a flat wall where h has no mode."""
+        mode = self.evaluate(psi)
+        if mode is None or not np.isfinite(mode.value):
+            return FAILED, np.zeros(psi.size)
+        return -mode.value, -(root.T @ self.gradient(psi))
+
+
+def differenced_hessian(
+    objective: Objective, psi: np.ndarray, covariance: np.ndarray, active: np.ndarray
+) -> np.ndarray:
+    """Minus the Hessian by central differences of the exact gradient, symmetrised; zero for inactive parameters."""
+    hessian = np.zeros((psi.size,) * 2)
+    scale = np.sqrt(np.clip(np.diag(covariance), 1e-12, 1e4))
+    for k in np.flatnonzero(active):
+        move = np.zeros_like(psi)
+        move[k] = STEP * scale[k]
+        try:
+            up, down = objective.gradient(psi + move), objective.gradient(psi - move)
+        except ModeError:
+            continue
+        hessian[:, k] = (down - up) / (2 * move[k])
+    return 0.5 * (hessian + hessian.T)
+
+
+def boundary_terms(model: HierarchicalModel, mode: Mode) -> list[str]:
+    """Names of the terms whose effects the data do not move: the prior precision is all there is."""
+    diagonal = mode.bordered.inverse_diagonal()[1]
+    names = []
+    for effect in model.random_effects:
+        share = 1.0 - diagonal[effect.index] * mode.point.random_weight[effect.index]
+        if np.mean(np.abs(share)) < BOUNDARY:
+            names.append(effect.name)
+    return names
+
+
+def active_parameters(objective: Objective, psi: np.ndarray) -> np.ndarray:
+    """False for parameters that only move variances which have gone to zero."""
+    likelihood = objective.profile.likelihood
+    model, mode = likelihood.model, objective.mode(psi)
+    gone = boundary_terms(model, mode)
+    active = np.ones(psi.size, dtype=bool)
+    if not gone:
+        return active
+    theta = mode.point.theta
+    dead, living = np.zeros(model.n_theta, bool), np.zeros(model.n_theta, bool)
+    for effect in model.random_effects:
+        if effect.dispersion is not None:
+            moves = np.any(effect.dispersion.jacobian(theta) != 0, axis=0)
+            dead, living = (dead | moves, living) if effect.name in gone else (dead, living | moves)
+    others = [response.dispersion for response in model.responses if response.dispersion is not None]
+    others += [tau.map for term in likelihood.terms for tau in getattr(term, "taus", ())]
+    for found in others:
+        living |= np.any(found.jacobian(theta) != 0, axis=0)
+    if model.theta_design is not None:
+        living |= np.any(model.theta_design != 0, axis=0)
+    active[psi.size - model.n_theta :] = ~(dead & ~living)
+    return active

@@ -104,7 +104,8 @@ class Laplace:
         covariance = _symmetric(root @ found.hess_inv @ root.T)
         decrement = _decrement(objective.gradient(psi), covariance)
         stalled = bool(np.all(found.x == 0.0))
-        new = replace(state, psi=psi, covariance=covariance, decrement=decrement, stalled=stalled, checked=False)
+        new = replace(state, psi=psi, covariance=covariance, decrement=decrement, stalled=stalled)
+        new = replace(new, checked=False, hessian=None)
         if decrement < self.tol or (stalled and not state.checked):
             new = new.with_hessian()
         return new, _row(new.decrement, objective.value(psi))
@@ -142,6 +143,7 @@ class LaplaceState:
     stalled: bool = False
     checked: bool = False
     flat: str = ""
+    hessian: np.ndarray | None = None  # minus the Hessian at psi, where `checked`
 
     def boundary_names(self) -> list[str]:
         """A sentence for every random effect whose variance is estimated at zero."""
@@ -169,7 +171,7 @@ class LaplaceState:
         if low.any() and decrement < self.settings.tol:
             worst = int(np.argmax(np.abs(vectors[:, int(np.argmin(values))])))
             flat = self._name(int(np.flatnonzero(active)[worst]))
-        return replace(self, covariance=covariance, decrement=decrement, checked=True, flat=flat)
+        return replace(self, covariance=covariance, decrement=decrement, checked=True, flat=flat, hessian=hessian)
 
     def _name(self, position: int) -> str:
         """The parameter that an element of psi belongs to."""

@@ -10,7 +10,7 @@ from hlik.augmented import AugmentedModel, Point, dispersions
 from hlik.estimators.base import Diagnostics, Estimate
 from hlik.estimators.dispersion import dispersion_state
 from hlik.estimators.eql_finish import diagnostics
-from hlik.estimators.laplace_objective import Objective, active_parameters, differenced_hessian
+from hlik.estimators.laplace_objective import active_parameters, differenced_hessian
 from hlik.hlikelihood import HLikelihood
 from hlik.linalg import BorderedSystem
 from hlik.linalg.bordered import Bordered
@@ -26,7 +26,7 @@ def finish_laplace(state: LaplaceState) -> Estimate:
     objective = state.objective
     model = objective.profile.likelihood.model
     active = active_parameters(objective, state.psi)
-    psi, hessian = _polished(objective, state.psi, state.covariance, active)
+    psi, hessian = _polished(state, active)
     mode = objective.mode(psi)
     covariance = _inverse(hessian, active)
     full = _full_information(objective.profile.likelihood, mode)
@@ -51,11 +51,12 @@ def finish_laplace(state: LaplaceState) -> Estimate:
     )
 
 
-def _polished(
-    objective: Objective, psi: np.ndarray, covariance: np.ndarray, active: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _polished(state: LaplaceState, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One Newton step with the differenced Hessian, kept where it does not lower the value."""
-    hessian = differenced_hessian(objective, psi, covariance, active)
+    objective, psi = state.objective, state.psi
+    hessian = state.hessian
+    if hessian is None:
+        hessian = differenced_hessian(objective, psi, state.covariance, active)
     if not active.any():
         return psi, hessian
     index = np.ix_(active, active)

@@ -102,7 +102,7 @@ class _Lifter:
         """Make the linear predictor behind a parameter of the distribution the one that others are expressed in."""
         form = self.walker.form(parameter)
         affine = form.affine if isinstance(form, Mapped) else form
-        if isinstance(affine, Affine):
+        if isinstance(affine, Affine) and affine.offset.size in (1, self.n):  # a multivariate density has fewer
             flat = fm.broadcast(affine, shape)
             flat = Affine(flat.rows, flat.offset.ravel())
             if any(self.is_effect(name) for name in affine.inputs) or _varies(flat):

@@ -80,7 +80,7 @@ def test_variables_that_no_response_depends_on_are_left_out():
         centred()
         pm.Normal("prediction", 0, pm.HalfNormal("s2"), shape=5)
 
-    assert roles_of(build).unused == ["prediction", "s2"] or roles_of(build).unused == ["s2", "prediction"]
+    assert roles_of(build).unused == ["s2", "prediction"]
 
 
 def test_potentials_count():
@@ -146,15 +146,14 @@ NOT_ONE_SCALE = {
     "two different": (lambda s, t, e, f, u: (s * u)[group] + x * (t * u)[group], ("sigma", "tau")),
     "by observation": (lambda s, t, e, f, u: e[(x > 0).astype(int)] * u[group], ("each",)),
     "of both signs": (lambda s, t, e, f, u: (f * u)[group], ("free",)),
-    "matrix of parameters": (lambda s, t, e, f, u: (pt.outer(u[:2], e) @ u[:2])[0] if False else pt.diag(e[ARM]) @ u, ("each",)),
+    "matrix of parameters": (lambda s, t, e, f, u: (pt.diag(e[ARM]) @ u)[group], ("each",)),
 }
 
 
 @pytest.mark.parametrize("name", NOT_ONE_SCALE)
 def test_other_multipliers_make_a_random_effect_with_loadings(name):
     term, multipliers = NOT_ONE_SCALE[name]
-    build = with_effect(lambda *given: (term(*given)[group] if name == "matrix of parameters" else term(*given)))
-    roles = roles_of(build)
+    roles = roles_of(with_effect(term))
     assert (roles.random_effects, dict(roles.multipliers_of)) == (["u"], {"u": multipliers})
     assert "u" in roles.loading_obstacle("u")
 
@@ -204,9 +203,9 @@ CANNOT_TELL = {
 @pytest.mark.parametrize("name", CANNOT_TELL)
 def test_roles_that_cannot_be_told_are_asked_for(name):
     build = CANNOT_TELL[name]
-    with pytest.raises(ModelError, match=r"Cannot tell whether 'sd'.*depends on 'tau'.*random=\['u'\]") as error:
+    message = r"Cannot tell whether 'sd'.*depends on 'tau'.*random=\['u'\] if .*random=\['u', 'sd'\] if"
+    with pytest.raises(ModelError, match=message):
         roles_of(build)
-    assert "random=['u', 'sd']" in str(error.value) or "random=['sd', 'u']" in str(error.value)
     roles = roles_of(build, random=["u"])
     assert roles.random_effects == ["u"]
     assert "sd" in roles.parameters

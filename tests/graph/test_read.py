@@ -1,0 +1,371 @@
+"""Whole models: from `pm.Model` to numbers."""
+
+import time
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+import scipy.sparse as sp
+
+import hlik
+from hlik.graph.read import read_model
+from hlik.links import LINKS
+from models import epilepsy
+from tests.graph.problems import (
+    GROUPS,
+    N,
+    X,
+    Z,
+    binary,
+    counts,
+    exposure,
+    group,
+    model_of,
+    positive,
+    read,
+    real,
+    region,
+    successes,
+    trials,
+    w,
+    x,
+)
+
+
+def crossed():
+    """Two crossed terms, the second a slope; three coefficients of which one enters by index."""
+    beta, by_region = pm.Normal("beta", shape=2), pm.Normal("by_region", shape=3)
+    u = pm.Normal("u", 0, pm.HalfNormal("s_u"), shape=GROUPS)
+    v = pm.Normal("v", 0, pm.HalfNormal("s_v"), shape=3)
+    eta = X[:, 1:] @ beta + by_region[region[group]] + u[group] + x * v[np.arange(N) % 3] + np.log(exposure)
+    pm.Poisson("y", pt.exp(eta), observed=counts)
+
+
+def test_matrices_offset_and_names():
+    model = read(crossed)
+    np.testing.assert_array_equal(model.X, np.hstack([X[:, 1:], np.eye(3)[region[group]]]))
+    expected = np.hstack([Z, np.eye(3)[np.arange(N) % 3] * x[:, None]])
+    np.testing.assert_array_equal(model.Z.toarray(), expected)
+    np.testing.assert_allclose(model.offset, np.log(exposure))
+    assert model.X_names == ("beta[0]", "beta[1]", "by_region[0]", "by_region[1]", "by_region[2]")
+    assert [(e.name, e.index) for e in model.random_effects] == [("u", slice(0, 6)), ("v", slice(6, 9))]
+    assert [p.role for p in model.parameters] == ["fixed effect"] * 2 + ["dispersion parameter"] * 2
+    (response,) = model.responses
+    assert (response.distribution, response.link, response.size) == ("Poisson", LINKS["log"], N)
+    np.testing.assert_array_equal(response.y, counts)
+
+
+def test_labels_come_from_coords():
+    def build():
+        pm.modelcontext(None).add_coords({"coef": ["one", "x", "z"], "place": list("abcdef")})
+        beta = pm.Normal("beta", dims="coef")
+        u = pm.Normal("u", 0, pm.HalfNormal("s"), dims="place")
+        pm.Poisson("y", pt.exp(X @ beta + u[group]), observed=counts)
+
+    model = read(build)
+    assert model.X_names == ("beta[one]", "beta[x]", "beta[z]")
+    assert model.random_effects[0].variable.dims == ("place",)
+    assert list(model.coords["place"]) == list("abcdef")
+
+
+def test_binomial_responses_are_proportions_with_trials():
+    model = read(lambda: pm.Binomial("y", n=trials, logit_p=pm.Normal("b") * x, observed=successes))
+    (response,) = model.responses
+    np.testing.assert_allclose(response.y, successes / trials)
+    np.testing.assert_array_equal(response.weight, trials)
+    np.testing.assert_array_equal(response.trials, trials)
+
+
+def test_weights_multiply_trials():
+    model = read(
+        lambda: pm.Binomial("y", n=trials, logit_p=pm.Normal("b") * x, observed=successes),
+        weights={"y": np.full(N, 2.0)},
+    )
+    np.testing.assert_array_equal(model.responses[0].weight, 2 * trials)
+
+
+def test_several_responses_share_parameters_and_effects():
+    def build():
+        beta = pm.Normal("beta", shape=3)
+        u = pm.Normal("u", 0, pm.HalfNormal("s"), shape=GROUPS)
+        eta = X @ beta + u[group]
+        pm.Poisson("y", pt.exp(eta), observed=counts)
+        pm.Bernoulli("z", logit_p=eta[:9] + pm.Normal("shift"), observed=binary[:9])
+
+    model = read(build)
+    assert [r.rows for r in model.responses] == [slice(0, N), slice(N, N + 9)]
+    np.testing.assert_array_equal(model.Z.toarray(), np.vstack([Z, Z[:9]]))
+    shift = np.r_[np.zeros(N), np.ones(9)]
+    np.testing.assert_array_equal(model.X, np.column_stack([np.vstack([X, X[:9]]), shift]))
+
+
+def test_responses_of_several_dimensions_are_read_in_c_order():
+    wide = real.reshape(8, 3)
+
+    def build():
+        beta, u = pm.Normal("beta", shape=(2, 3)), pm.Normal("u", 0, pm.HalfNormal("s"), shape=8)
+        pm.Normal("y", X[:8, :2] @ beta + u[:, None], pm.HalfNormal("sigma", shape=3), observed=wide)
+
+    model = read(build)
+    np.testing.assert_array_equal(model.responses[0].y, wide.ravel())
+    np.testing.assert_array_equal(model.X, np.kron(X[:8, :2], np.eye(3)))
+    np.testing.assert_array_equal(model.Z.toarray(), np.kron(np.eye(8), np.ones((3, 1))))
+    theta = np.array([9.0, 0.1, 0.2, 0.3])  # s, sigma
+    np.testing.assert_allclose(model.responses[0].dispersion.value(theta), np.tile(np.exp(2 * theta[1:]), 8))
+
+
+def test_missing_responses_are_left_out():
+    mask = np.arange(N) % 5 == 2
+
+    def build():
+        u = pm.Normal("u", 0, pm.HalfNormal("s"), shape=GROUPS)
+        eta = pm.Deterministic("eta", X @ pm.Normal("beta", shape=3) + u[group])
+        pm.Normal("y", eta, pm.HalfNormal("sigma"), observed=np.ma.masked_array(real, mask=mask))
+
+    with pytest.warns(UserWarning, match="missing values"):
+        model = read(build)
+    np.testing.assert_array_equal(model.X, X[~mask])
+    np.testing.assert_array_equal(model.Z.toarray(), Z[~mask])
+    np.testing.assert_array_equal(model.responses[0].y, real[~mask])
+    assert model.left_out == ("y_unobserved",)
+    assert [d.name for d in model.deterministics] == ["eta"]
+
+
+def test_zero_sum_parameters_are_coefficients_of_contrasts():
+    def build():
+        b = pm.ZeroSumNormal("b", shape=3)
+        u = pm.Normal("u", 0, pm.HalfNormal("s"), shape=GROUPS)
+        pm.Poisson("y", pt.exp(pm.Normal("a") + b[region[group]] + u[group]), observed=counts)
+
+    model = read(build)
+    assert not model.obstacles
+    contrasts = model.X[:, :2]
+    assert model.X.shape == (N, 3)
+    by_region = np.array([contrasts[np.flatnonzero(region[group] == k)[0]] for k in range(3)])
+    np.testing.assert_allclose(by_region.sum(axis=0), 0, atol=1e-15)
+
+
+def test_random_walks_by_cumulative_sums():
+    def build():
+        steps = pm.HalfNormal("s") * pm.Normal("z", shape=N)
+        pm.Poisson("y", pt.exp(pm.Normal("b") + pt.cumsum(steps)), observed=counts)
+
+    np.testing.assert_array_equal(read(build).Z.toarray(), np.tril(np.ones((N, N))))
+
+
+@pytest.mark.parametrize(
+    ("response", "family", "link"),
+    [
+        (lambda eta: pm.Exponential("y", scale=pt.exp(eta), observed=positive), "gamma", "log"),
+        (lambda eta: pm.Exponential("y", lam=pt.exp(-eta), observed=positive), "gamma", "log"),
+        (lambda eta: pm.Poisson("y", eta**2, observed=counts), "poisson", "sqrt"),
+        (lambda eta: pm.Wald("y", mu=1 / pt.sqrt(eta), lam=2.0, observed=positive), "inverse_gaussian", "inverse_squared"),
+        (lambda eta: pm.Bernoulli("y", p=0.5 + pt.arctan(eta) / np.pi, observed=binary), "bernoulli", "cauchit"),
+        (lambda eta: pm.Bernoulli("y", p=pt.exp(-pt.exp(-eta)), observed=binary), "bernoulli", "loglog"),
+    ],
+)
+def test_families_and_links(response, family, link):
+    def build():
+        response(X @ pm.Normal("beta", shape=3) + pm.Normal("u", 0, pm.HalfNormal("s"), shape=GROUPS)[group])
+
+    model = read(build)
+    assert not model.obstacles
+    assert (model.responses[0].family.name, model.responses[0].link.name) == (family, link)
+    np.testing.assert_allclose(model.X, X)
+
+
+def test_log_normal_effects_are_normal_on_the_log_scale():
+    def build():
+        u = pm.LogNormal("u", 0, pm.HalfNormal("s"), shape=GROUPS)
+        pm.Poisson("y", pt.exp(X @ pm.Normal("beta", shape=3)) * u[group], observed=counts)
+
+    model = read(build)
+    assert not model.obstacles
+    assert model.random_effects[0].family.name == "normal"
+    np.testing.assert_array_equal(model.Z.toarray(), Z)
+
+
+def test_effects_take_the_shape_of_their_parameters():
+    def build():
+        mean = pm.Normal("g") * pm.Data("w", w)
+        pm.Poisson("y", pt.exp(pm.Normal("u", mean, pm.HalfNormal("s"))[group]), observed=counts)
+
+    np.testing.assert_array_equal(read(build).Z.toarray(), Z)
+
+
+def test_fixed_values_become_data():
+    model = read(crossed, fixed={"beta": [1.0, 2.0], "s_u": 0.5})
+    np.testing.assert_allclose(model.offset, np.log(exposure) + X[:, 1:] @ [1.0, 2.0])
+    np.testing.assert_allclose(model.random_effects[0].dispersion.value(np.zeros(model.n_theta)), 0.25)
+    assert [p.name for p in model.parameters] == ["by_region", "s_v"]
+
+
+# ---------------------------------------------------------------- what EQL cannot serve
+
+
+OTHERS = {
+    "NegativeBinomial": lambda eta, s: pm.NegativeBinomial("y", mu=pt.exp(eta), alpha=s, observed=counts),
+    "StudentT": lambda eta, s: pm.StudentT("y", nu=4, mu=eta, sigma=s, observed=real),
+    "Censored": lambda eta, s: pm.Censored("y", pm.Normal.dist(eta, s), lower=None, upper=5, observed=real),
+    "Mixture": lambda eta, s: pm.ZeroInflatedPoisson("y", psi=0.7, mu=pt.exp(eta) * s, observed=counts),
+    "Beta": lambda eta, s: pm.Beta("y", mu=pm.math.invlogit(eta), nu=s, observed=positive / 20),
+    "Weibull": lambda eta, s: pm.Weibull("y", alpha=s, beta=pt.exp(eta), observed=positive),
+    "LogNormal": lambda eta, s: pm.LogNormal("y", eta, s, observed=positive),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_distributions_keep_their_predictor_and_say_why(name):
+    def build():
+        eta = X @ pm.Normal("beta", shape=3) + pm.Normal("u", 0, pm.HalfNormal("s_u"), shape=GROUPS)[group]
+        OTHERS[name](eta, pm.HalfNormal("s"))
+
+    model = read(build)
+    assert any(f"response 'y' is {name}" in obstacle for obstacle in model.obstacles)
+    assert "beta" in [p.name for p in model.fixed_effects]
+    if name != "Mixture":  # its density is written in y * eta
+        np.testing.assert_allclose(np.abs(model.X[:N, :3]), np.abs(X))
+
+
+EFFECTS = {
+    "StudentT": lambda s: pm.StudentT("u", nu=4, sigma=s, shape=GROUPS),
+    "CAR": lambda s: pm.CAR("u", np.zeros(GROUPS), np.eye(GROUPS)[::-1], alpha=0.5, tau=s, shape=GROUPS),
+    "MvNormal": lambda s: pm.MvNormal("u", np.zeros(GROUPS), s * np.eye(GROUPS)),
+    "ZeroSumNormal": lambda s: pm.ZeroSumNormal("u", sigma=s, shape=GROUPS),
+    "RandomWalk": lambda s: pm.GaussianRandomWalk("u", sigma=s, steps=GROUPS - 1, init_dist=pm.Normal.dist()),
+    "Gamma": lambda s: pt.log(pm.Gamma("u", alpha=s, beta=2.0, shape=GROUPS)),
+    "InverseGamma": lambda s: 1 / pm.InverseGamma("u", alpha=1 + 1 / s, beta=1 / s, shape=GROUPS),
+}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_other_effects_say_why(name):
+    def build():
+        pm.Poisson("y", pt.exp(pm.Normal("b") + EFFECTS[name](pm.HalfNormal("s"))[group]), observed=counts)
+
+    model = read(build)
+    assert any(f"'u' is {name}" in obstacle or f"'u' ({name})" in obstacle for obstacle in model.obstacles)
+
+
+def test_correlated_slopes_are_read_but_for_eql():
+    def build():
+        chol, *_ = pm.LKJCholeskyCov("chol", n=2, eta=2, sd_dist=pm.HalfNormal.dist())
+        z = pm.Normal("z", shape=(2, GROUPS))
+        u = (chol @ z).T
+        pm.Poisson("y", pt.exp(X @ pm.Normal("beta", shape=3) + (u[group] * X[:, :2]).sum(axis=1)), observed=counts)
+
+    model = read(build)
+    assert [e.name for e in model.random_effects] == ["z"]
+    assert any("'z' is multiplied by 'chol'" in obstacle for obstacle in model.obstacles)
+
+
+# ---------------------------------------------------------------- cost, and what must not happen
+
+
+def count_calls(monkeypatch, owner, name):
+    calls = []
+    original = getattr(owner, name)
+
+    def counted(*args, **kwargs):
+        calls.append(name)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, counted)
+    return calls
+
+
+def heritability():
+    s2, h2 = pm.HalfNormal("s2"), pm.Beta("h2", 1, 1)
+    u = pm.Normal("u", 0, pt.sqrt(s2 * h2), shape=GROUPS)
+    pm.Normal("y", X @ pm.Normal("beta", shape=3) + u[group], pt.sqrt(s2 * (1 - h2)), observed=real)
+
+
+def uniform_deviations():
+    u = pm.Normal("u", 0, pm.Uniform("s", 0, 10), shape=GROUPS)
+    pm.Normal("y", pm.Normal("b") + u[group], pm.HalfCauchy("sigma", 1), observed=real)
+
+
+@pytest.mark.filterwarnings("ignore::hlik.ConvergenceWarning")
+@pytest.mark.parametrize("build", [crossed, heritability, uniform_deviations])
+def test_nothing_is_compiled(monkeypatch, build):
+    from pytensor.compile.function import types
+
+    model = model_of(build)
+    calls = count_calls(monkeypatch, types.FunctionMaker, "__init__")
+    calls += count_calls(monkeypatch, pytensor, "function")
+    read_model(model)
+    hlik.inspect(model)
+    hlik.fit(model, progressbar=False, draws=8, fixed={"s_v": 0.3} if build is crossed else None)
+    assert calls == []
+
+
+def test_reading_the_epilepsy_model_takes_milliseconds():
+    model = epilepsy.build_poisson(epilepsy.load())
+    read_model(model)
+    began = time.perf_counter()
+    read_model(model)
+    assert time.perf_counter() - began < 0.2
+
+
+@pytest.mark.parametrize("non_centred", [False, True])
+def test_large_crossed_models_stay_sparse(non_centred):
+    """A dense Z would have 6e9 entries."""
+    n, q1, q2 = 100_000, 50_000, 10_000
+    rng = np.random.default_rng(0)
+    first, second, y = rng.integers(0, q1, n), rng.integers(0, q2, n), rng.poisson(1.0, n)
+
+    def effect(name, size):
+        s = pm.HalfNormal(f"s_{name}")
+        return s * pm.Normal(name, shape=size) if non_centred else pm.Normal(name, 0, s, shape=size)
+
+    def build():
+        eta = pm.Normal("b") + effect("u", q1)[first] + effect("v", q2)[second] * (x0 := rng.normal(size=n))
+        pm.Poisson("y", pt.exp(eta + 0 * x0), observed=y)
+
+    model = model_of(build)
+    began = time.perf_counter()
+    found = read_model(model)
+    assert time.perf_counter() - began < 1.5
+    assert sp.issparse(found.Z)
+    assert (found.Z.shape, found.Z.nnz) == ((n, q1 + q2), 2 * n)
+
+
+def snapshot(model):
+    """Variables, their owners and inputs, and copies of all data, in a form that can be compared."""
+    from pytensor.graph.basic import Constant
+    from pytensor.graph.traversal import ancestors
+
+    roots = [*model.basic_RVs, *model.potentials, *model.deterministics, *model.value_vars]
+    nodes = list(ancestors(roots))
+    data = {v: np.array(v.data) for v in nodes if isinstance(v, Constant) and isinstance(v.data, np.ndarray)}
+    data |= {v: np.array(v.get_value()) for v in model.data_vars}
+    edges = [(v, v.owner, tuple(v.owner.inputs) if v.owner else ()) for v in nodes]
+    names = {name: tuple(model.named_vars_to_dims.get(name) or ()) for name in model.named_vars}
+    return edges, names, dict(model.rvs_to_values), dict(model.rvs_to_transforms), data
+
+
+@pytest.mark.filterwarnings("ignore::hlik.ConvergenceWarning")
+def test_model_and_data_are_never_changed():
+    columns, index, y = X.copy(), group.copy(), counts.astype(float)
+    sparse = sp.csr_matrix(Z)
+    arrays = [columns, index, y, sparse.data, sparse.indices, sparse.indptr]
+    copies = [array.copy() for array in arrays]
+
+    def build():
+        beta, u = pm.Normal("beta", shape=3), pm.Normal("u", 0, pm.HalfNormal("s"), shape=GROUPS)
+        eta = columns @ beta + u[index] + pytensor.sparse.dot(pytensor.sparse.as_sparse_variable(sparse), u)
+        pm.Normal("y", pm.Deterministic("eta", pm.Data("one", np.ones(N)) * eta), pm.HalfNormal("sigma"), observed=y)
+
+    model = model_of(build)
+    before = snapshot(model)
+    read_model(model, fixed={"s": 2.0}, weights={"y": np.full(N, 0.5)})
+    hlik.inspect(model)
+    hlik.fit(model, progressbar=False, draws=8)
+    after = snapshot(model)
+    assert after[:4] == before[:4]
+    for variable, value in before[4].items():
+        np.testing.assert_array_equal(after[4][variable], value)
+    for array, copy in zip(arrays, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)

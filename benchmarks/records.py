@@ -95,4 +95,4 @@ def write(path: Path, records: Iterable[Record]) -> None:
         writer.writeheader()
         for record in records:
             row = asdict(record)
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+            writer.writerow({k: f"{v:.10g}" if isinstance(v, float) else v for k, v in row.items()})

@@ -24,7 +24,8 @@ with other things. *read* is the part of hlik's time in which it reads the graph
 before it. *peak* is the largest memory of the process, *start* its memory when the fit began (imports and data). Real
 data of a few hundred rows are fitted six times in a process: *first* is the first, *time* the median of the others.
 *EQL is another estimator than the Laplace approximation of the peers: look at the estimates.* For normal responses EQL
-is REML. Likelihoods of GPBoost and statsmodels are of binary rows, without the binomial coefficients.
+is REML. The log-likelihood is Laplace's approximation, at the estimates of each system; for normal responses the
+restricted one, but GPBoost's is not restricted, and for binomial data GPBoost's lacks the binomial coefficients.
 """
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hlik.errors import ModelError
-from hlik.linalg import BorderedSystem, NotPositiveDefinite
+from hlik.linalg import Bordered, BorderedSystem, NotPositiveDefinite
 from hlik.model import HierarchicalModel, Response
 
 MAX_HALVINGS = 30
@@ -128,7 +128,7 @@ class AugmentedModel:
             total -= 0.5 * float(np.sum(effect.family.deviance(point.v[effect.index]) / lam))  # type: ignore[union-attr]
         return total
 
-    def factor(self, point: Point):
+    def factor(self, point: Point) -> Bordered:
         """Factor H at a point; a singular H is a `ModelError` that names the column."""
         try:
             return self.system.factor(point.weight, point.random_weight)

@@ -125,7 +125,7 @@ def _separating_direction(signed: np.ndarray, inside: np.ndarray) -> np.ndarray 
         bounds=(-1, 1),
         options={"time_limit": SEPARATION_SECONDS},
     )
-    return None if solution.status != 0 or -solution.fun < 1e-7 else solution.x
+    return None if solution.status != 0 or solution.fun is None or -solution.fun < 1e-7 else solution.x
 
 
 def _warn_empty_levels(model: HierarchicalModel) -> None:

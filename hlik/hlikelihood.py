@@ -206,4 +206,4 @@ def _gather(kappa: np.ndarray, term: ResponseTerm, start: int) -> tuple[np.ndarr
     for a, b in combinations(range(k), 2):
         blocks.append(kappa[start : start + n] - own[a] - own[b])
         start += n
-    return np.array(blocks), start
+    return np.reshape(blocks, (-1, n)), start

@@ -67,7 +67,7 @@ def to_inference_data(
     groups["observed_data"] = packer.dataset({r.name: (r.variable, _observed(r)) for r in model.responses})
     if model.constant_data:
         groups["constant_data"] = packer.constant(model.constant_data)
-    return az.InferenceData(attrs=_attributes(), **groups)
+    return az.InferenceData(attrs=_attributes(), **groups)  # type: ignore[arg-type]
 
 
 def _attributes() -> dict[str, Any]:

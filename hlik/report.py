@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +20,7 @@ from hlik.graph import forms as fm
 from hlik.graph import rows as lin
 from hlik.graph.forms import Affine, Form, Mapped, Opaque
 from hlik.links import identify_inverse
+from hlik.maps import ThetaMap
 from hlik.model import RandomEffect, Variable
 
 MAX_GRAPH_SIZE = 2000  # elements of a Deterministic without closed form whose Jacobian is still formed
@@ -251,19 +253,17 @@ class Reporter:
         drawers: list[tuple[Variable, Callable[[], np.ndarray]]] = []
         for p in self.model.parameters:
             if p.natural is None:
-                drawers.append(
-                    (p.variable, lambda p=p: _transformed(self.model.forms.get(p.name), x[p.name])[0])
-                )
+                drawers.append((p.variable, partial(_natural, self.model.forms.get(p.name), x[p.name])))
             else:
-                drawers.append((p.variable, lambda p=p: np.array([p.natural.value(t) for t in theta])))
+                drawers.append((p.variable, partial(_values, p.natural, theta)))
         for e in self.model.random_effects:
-            drawers.append((e.variable, lambda e=e: self._effect_draws(e, x, theta)))
+            drawers.append((e.variable, partial(self._effect_draws, e, x, theta)))
         for d in self.model.deterministics:
             form = self.model.forms[d.name]
             if isinstance(form, Affine | Mapped):
-                drawers.append((d, lambda form=form: evaluate_draws(form, x)))
+                drawers.append((d, partial(evaluate_draws, form, x)))
             elif set(form.inputs) <= set(self._theta):  # type: ignore[union-attr]
-                drawers.append((d, lambda d=d: self._theta_draws(d, theta)))
+                drawers.append((d, partial(self._theta_draws, d, theta)))
         return drawers
 
     def _effect_draws(self, effect: RandomEffect, x: dict[str, np.ndarray], theta: np.ndarray) -> np.ndarray:
@@ -291,6 +291,16 @@ def _transformed(form: Form | None, own: np.ndarray) -> tuple[np.ndarray, np.nda
     slope_in = weights.weight if isinstance(weights, lin.Gather) else np.array(1.0)
     eta = slope_in * own + form.affine.offset.ravel()
     return form.function(eta), derivative(form, eta) * slope_in
+
+
+def _natural(form: Form | None, own: np.ndarray) -> np.ndarray:
+    """Natural values for values of a value variable."""
+    return _transformed(form, own)[0]
+
+
+def _values(found: ThetaMap, theta: np.ndarray) -> np.ndarray:
+    """A map at many draws of theta, shape (draws, m)."""
+    return np.array([found.value(draw) for draw in theta])
 
 
 def derivative(form: Mapped, eta: np.ndarray) -> np.ndarray:

@@ -92,16 +92,16 @@ class TapeTerm:
         value = float(np.broadcast_to(jet[()], (self.n,)).sum())
         if not np.isfinite(value):
             return None
-        score = np.array([jets.derivative(jet, (k,), self.n) for k in range(self.n_predictors)])
-        weight = np.array([-jets.derivative(jet, pair, self.n) for pair in self._pairs()])
-        return Local(value, score, weight)
+        score = [jets.derivative(jet, (k,), self.n) for k in range(self.n_predictors)]
+        weight = [-jets.derivative(jet, pair, self.n) for pair in self._pairs()]
+        return Local(value, np.reshape(score, (-1, self.n)), np.reshape(weight, (-1, self.n)))  # K may be 0
 
     def curvature_slopes(
         self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 sum kappa W`` with respect to eta, (K, n), and theta, (r,)."""
         jet = self.run(eta, theta, 3, bool(self.taus))
-        slope = np.array([self._contract(jet, kappa, k) for k in range(self.n_predictors)])
+        slope = np.reshape([self._contract(jet, kappa, k) for k in range(self.n_predictors)], (-1, self.n))
         by_tau = [self._contract(jet, kappa, FIRST_TAU + t) for t in range(len(self.taus))]
         return slope, self._through_tau(by_tau, theta)
 

@@ -14,13 +14,17 @@ N, GROUPS = 60, 12
 GROUP = np.repeat(np.arange(GROUPS), N // GROUPS)
 _rng = np.random.default_rng(0)
 X = _rng.normal(size=N)
-COUNT = _rng.poisson(3, N)
-FEW = COUNT * (_rng.random(N) < 0.7)
-REAL = _rng.normal(size=N)
-SHARE = _rng.beta(2, 2, N)
-TIME = _rng.gamma(2, 1, N)
-ORDERED = _rng.integers(0, 4, N)
-TRIALS, SUCCESSES = 10, _rng.integers(0, 11, N)
+_shift = 0.7 * _rng.normal(size=GROUPS)[GROUP]  # the groups differ, and counts vary more than Poisson's
+COUNT = _rng.poisson(3 * np.exp(_shift) * _rng.gamma(2, 1 / 2, N))
+FEW = _rng.poisson(3 * np.exp(_shift)) * (_rng.random(N) < 0.7)
+REAL = _rng.normal(size=N) + _shift
+SHARE = _rng.beta(3 * np.exp(_shift), 2)
+TIME = _rng.gamma(2, np.exp(_shift))
+ORDERED = np.digitize(_shift + _rng.logistic(size=N), [-1, 0, 1])
+TRIALS = 10
+SUCCESSES = _rng.binomial(TRIALS, _rng.beta(2 * np.exp(_shift), 2))
+GROWN = np.exp(0.5 + 0.3 * X + 0.5 * _shift) * (1 - np.exp(-2 * np.abs(X))) + 0.1 * _rng.normal(size=N)
+MIXED = np.where(_rng.random(N) < 0.3, 0.3, 4.0 + 0.6 * _rng.normal(size=N)) + 0.3 * _rng.normal(size=N) + _shift
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Kind:
 
 def _growth(eta, alpha, u):
     rate = pt.exp(0.1 * u[GROUP] + pm.Normal("rate"))
-    return pm.Normal("y", pt.exp(eta) * (1 - pt.exp(-rate * np.abs(X))), alpha, observed=REAL)
+    return pm.Normal("y", pt.exp(eta) * (1 - pt.exp(-rate * np.abs(X))), alpha, observed=GROWN)
 
 
 def _ordered(eta, alpha, u):
@@ -64,8 +68,8 @@ def _beta_binomial(eta, alpha, u):
 
 
 def _mixture(eta, alpha, u):
-    centres = pt.stack([eta, eta + 1], axis=-1)
-    return pm.NormalMixture("y", w=[0.3, 0.7], mu=centres, sigma=pt.stack([alpha, 2 * alpha]), observed=REAL)
+    centres = pt.stack([eta, eta + 4], axis=-1)
+    return pm.NormalMixture("y", w=[0.3, 0.7], mu=centres, sigma=pt.stack([alpha, 2 * alpha]), observed=MIXED)
 
 
 def _gumbel(value, mu, scale):

@@ -61,7 +61,7 @@ def main(folder: Path, estimator: str) -> None:
         iterations=int(attrs["n_iterations"]),
         reading=float(attrs["seconds_reading"]),
         building=building,
-        log_likelihood=float(idata.fit["p_v_h"]),
+        log_likelihood=float(idata.fit["p_bv_h" if case["family"] == "gaussian" else "p_v_h"]),
         version=hlik.__version__,
     )
 

@@ -205,7 +205,7 @@ def solve_mean(
         if correction == "HL11":
             r_beta = r_beta + profile_score(augmented.model, point, spread, bordered)
         direction = bordered.solve(r_beta, r_v)
-        decrement = np.sqrt(max(r_beta @ direction[0] + r_v @ direction[1], 0.0))
+        decrement = float(np.sqrt(max(float(r_beta @ direction[0] + r_v @ direction[1]), 0.0)))
         slope = -1.0 if correction else decrement**2
         new, length = augmented.step(point, direction, spread, slope)
         point = new

@@ -62,14 +62,11 @@ def scalars(
 
     The determinants use the IWLS (expected) weights, as hglm's; for canonical links these are the observed ones.
     """
-    conditional = sum(
-        float(np.sum(r.family.log_density(r.y, point.mu[r.rows], phi, r.weight)))  # type: ignore[union-attr]
-        for r, phi in zip(model.responses, spread.phi, strict=True)
-    )
-    random = sum(
-        float(np.sum(e.family.log_density(point.v[e.index], lam)))  # type: ignore[union-attr]
-        for e, lam in zip(model.random_effects, spread.lam, strict=True)
-    )
+    conditional = random = 0.0
+    for r, phi in zip(model.responses, spread.phi, strict=True):
+        conditional += float(np.sum(r.family.log_density(r.y, point.mu[r.rows], phi, r.weight)))  # type: ignore[union-attr]
+    for e, lam in zip(model.random_effects, spread.lam, strict=True):
+        random += float(np.sum(e.family.log_density(point.v[e.index], lam)))  # type: ignore[union-attr]
     h = conditional + random
     p, q = model.n_beta, model.n_random
     p_v = h - 0.5 * (bordered.logdet_z() - q * LOG_2PI)

@@ -92,7 +92,7 @@ class Laplace:
         objective = state.objective
         if not state.psi.size:
             return replace(state, decrement=0.0, checked=True), _row(0.0, objective.value(state.psi))
-        root = np.linalg.cholesky(state.covariance)
+        root = np.linalg.cholesky(_scale_matrix(state.covariance))
         found = optimize.minimize(  # type: ignore[call-overload]
             lambda z: objective.negative(state.psi + root @ z, root),
             np.zeros(state.psi.size),

@@ -9,8 +9,9 @@ from scipy import optimize
 
 from hlik.augmented import deviance_components
 from hlik.errors import ModelError
+from hlik.links import Link
 from hlik.maps import LinkMap, ThetaMap
-from hlik.model import HierarchicalModel, Parameter
+from hlik.model import HierarchicalModel, Parameter, Response
 
 GLM_ITERATIONS = 25
 GLM_TOLERANCE = 1e-4  # relative change of the deviance: a start, not an estimate
@@ -84,15 +85,7 @@ def _valid(
 
 def _constant_start(model: HierarchicalModel, known: np.ndarray) -> np.ndarray | None:
     """beta for which eta is as near as X allows to the link of the mean response: valid where X has an intercept."""
-    target = np.concatenate(
-        [
-            np.full(
-                r.size,
-                float(r.link.link(np.asarray(np.average(r.y, weights=np.broadcast_to(r.weight, r.y.shape))))),
-            )  # type: ignore[union-attr]
-            for r in model.responses
-        ]
-    )
+    target = np.concatenate([np.full(r.size, _link_of_mean(r)) for r in model.responses])
     beta = np.linalg.lstsq(model.X, target - known, rcond=None)[0]
     return beta if _working(model, known + model.X @ beta) is not None else None
 
@@ -181,7 +174,14 @@ def _solve_maps(maps: list[tuple[ThetaMap, float]], n_theta: int) -> np.ndarray:
     return optimize.least_squares(residuals, theta, max_nfev=50).x
 
 
-def _as_link_map(dispersion: ThetaMap, n_theta: int):
+def _link_of_mean(response: Response) -> float:
+    """The link of the weighted mean response."""
+    assert response.link is not None
+    mean = np.average(response.y, weights=np.broadcast_to(response.weight, response.y.shape))
+    return float(response.link.link(np.asarray(mean)))
+
+
+def _as_link_map(dispersion: ThetaMap, n_theta: int) -> tuple[np.ndarray, np.ndarray, Link] | None:
     """Matrix, offset and link of a map that is a `LinkMap`, padded to the length of theta; else None."""
     inner = getattr(dispersion, "inner", dispersion)
     if not isinstance(inner, LinkMap):

@@ -51,7 +51,7 @@ class Summary(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         """The table between its heading and closing lines, for notebooks."""
-        return f"<pre>{escape(self.heading)}</pre>{super()._repr_html_()}<pre>{escape(self.closing)}</pre>"
+        return f"<pre>{escape(self.heading)}</pre>{pd.DataFrame(self).to_html()}<pre>{escape(self.closing)}</pre>"
 
 
 ROLES = {

@@ -14,10 +14,19 @@ import numpy as np
 from ._jit import FLOAT, FLOAT_OUT, INT32, INT64, VOID, compiled, inner
 from ._types import Float, Int32, Int64
 from .blas import N, R, T, gemm, potri, symm_left, trsm
-from .supernodal import Blocks
+from .supernodal import NARROW, Blocks
 
 SEARCH_RATIO = 12
 """Rows are found by bisection where the target has more than so many times as many."""
+
+
+FEW_ROWS = 48
+"""Rows below a supernode of two to NARROW columns up to which loops are faster than gathering and BLAS."""
+
+
+@inner
+def _is_narrow(n_columns: int, n_below: int) -> bool:
+    return n_columns == 1 or (n_columns <= NARROW and n_below <= FEW_ROWS)
 
 
 @inner
@@ -68,44 +77,64 @@ def _gather(blocks: Blocks, Z: Float, below: Int32, positions: Int32, gathered: 
 
 
 @inner
-def _invert_column(blocks: Blocks, L: Float, Z: Float, s: int, y: Float, positions: Int32) -> None:
-    """A supernode of one column: Z[R, R] y read in place, each entry of the lower triangle once."""
+def _invert_narrow(blocks: Blocks, L: Float, Z: Float, s: int, Y: Float, positions: Int32) -> None:
+    """A supernode of few columns by loops: column j by itself, with R all rows below j, the block's own too.
+
+    What the rows below the block contribute does not depend on the block's other columns and is read in place,
+    each entry of the lower triangle of Z once for all columns. Then, from the last column to the first, what
+    the block's own later columns contribute.
+    """
     begin = blocks.value_ptr[s]
-    below = blocks.rows[blocks.row_ptr[s] + 1 : blocks.row_ptr[s + 1]]
-    n_below = len(below)
-    scale = 1.0 / L[begin]
-    for i in range(n_below):
-        y[i] = L[begin + 1 + i] * scale
-        Z[begin + 1 + i] = 0.0
+    n_columns = blocks.first[s + 1] - blocks.first[s]
+    n_rows = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
+    below = blocks.rows[blocks.row_ptr[s] + n_columns : blocks.row_ptr[s + 1]]
+    for c in range(n_columns):
+        column = c * n_rows
+        scale = 1.0 / L[begin + column + c]
+        for i in range(c + 1, n_rows):
+            Y[column + i] = L[begin + column + i] * scale
+            Z[begin + column + i] = 0.0
     start = 0
-    while start < n_below:
+    while start < len(below):
         t = blocks.owner[below[start]]
         end = start
-        while end < n_below and below[end] < blocks.first[t + 1]:
+        while end < len(below) and below[end] < blocks.first[t + 1]:
             end += 1
         _positions_in(blocks, t, below[start:], positions[start:])
-        n_rows = blocks.row_ptr[t + 1] - blocks.row_ptr[t]
+        t_rows = blocks.row_ptr[t + 1] - blocks.row_ptr[t]
         for j in range(start, end):
-            source = blocks.value_ptr[t] + np.int64(below[j] - blocks.first[t]) * n_rows
-            y_j = y[j]
-            total = Z[source + positions[j]] * y_j
-            for i in range(j + 1, n_below):
-                value = Z[source + positions[i]]
-                Z[begin + 1 + i] -= value * y_j
-                total += value * y[i]
-            Z[begin + 1 + j] -= total
+            source = blocks.value_ptr[t] + np.int64(below[j] - blocks.first[t]) * t_rows
+            for c in range(n_columns):
+                y = c * n_rows + n_columns
+                z = begin + y
+                y_j = Y[y + j]
+                total = Z[source + positions[j]] * y_j
+                for i in range(j + 1, len(below)):
+                    value = Z[source + positions[i]]
+                    Z[z + i] -= value * y_j
+                    total += value * Y[y + i]
+                Z[z + j] -= total
         start = end
-    diagonal = scale * scale
-    for i in range(n_below):
-        diagonal -= y[i] * Z[begin + 1 + i]
-    Z[begin] = diagonal
+    for c in range(n_columns - 1, -1, -1):
+        y, z = c * n_rows, begin + c * n_rows
+        for j in range(c + 1, n_columns):
+            source = begin + j * n_rows
+            total = Z[source + j] * Y[y + j]
+            for i in range(j + 1, n_rows):
+                Z[z + i] -= Z[source + i] * Y[y + j]
+                total += Z[source + i] * Y[y + i]
+            Z[z + j] -= total
+        diagonal = 1.0 / (L[z + c] * L[z + c])
+        for i in range(c + 1, n_rows):
+            diagonal -= Y[y + i] * Z[z + i]
+        Z[z + c] = diagonal
 
 
 @inner
 def _invert_block(
     blas: Int64, blocks: Blocks, L: Float, Z: Float, s: int, Y: Float, positions: Int32, gathered: Float
 ) -> None:
-    """A supernode of several columns."""
+    """A supernode of many columns by BLAS, with Z[R, R] gathered first."""
     begin = blocks.value_ptr[s]
     n_columns = blocks.first[s + 1] - blocks.first[s]
     n_rows = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
@@ -114,9 +143,6 @@ def _invert_block(
         for i in range(j, n_columns):
             Z[begin + j * n_rows + i] = L[begin + j * n_rows + i]
     potri(blas, n_columns, Z, begin, n_rows)
-    for j in range(n_columns):
-        for i in range(j + 1, n_columns):
-            Z[begin + i * n_rows + j] = Z[begin + j * n_rows + i]
     if n_below == 0:
         return
     for j in range(n_columns):
@@ -133,21 +159,21 @@ def _invert_block(
 def selected_inverse(
     blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, owner: Int32, L: Float, Z: Float
 ) -> None:
-    """Fill Z with the entries of A^-1 on L's pattern; diagonal blocks hold both triangles."""
+    """Fill Z with the entries of A^-1 on L's pattern; above the diagonal it holds nothing of use."""
     blocks = Blocks(first, row_ptr, rows, value_ptr, owner)
-    most_below, most_below_a_block, largest_block = np.int64(1), np.int64(1), np.int64(1)
+    most_below, most_gathered, largest_block = 1, 1, 1
     for s in range(len(first) - 1):
-        n_columns = first[s + 1] - first[s]
-        n_below = row_ptr[s + 1] - row_ptr[s] - n_columns
-        most_below = max(most_below, n_below)
-        if n_columns > 1:
-            most_below_a_block = max(most_below_a_block, n_below)
-            largest_block = max(largest_block, n_below * n_columns)
+        n_columns, n_rows = int(first[s + 1] - first[s]), int(row_ptr[s + 1] - row_ptr[s])
+        most_below = max(most_below, n_rows - n_columns)
+        largest_block = max(largest_block, n_rows * n_columns)
+        if not _is_narrow(n_columns, n_rows - n_columns):
+            most_gathered = max(most_gathered, n_rows - n_columns)
     positions = np.empty(most_below, np.int32)
-    gathered = np.empty(most_below_a_block * most_below_a_block)
-    Y = np.empty(max(largest_block, most_below))
+    gathered = np.empty(most_gathered * most_gathered)
+    Y = np.empty(largest_block)
     for s in range(len(first) - 2, -1, -1):
-        if first[s + 1] - first[s] == 1:
-            _invert_column(blocks, L, Z, s, Y, positions)
+        n_columns = first[s + 1] - first[s]
+        if _is_narrow(n_columns, row_ptr[s + 1] - row_ptr[s] - n_columns):
+            _invert_narrow(blocks, L, Z, s, Y, positions)
         else:
             _invert_block(blas, blocks, L, Z, s, Y, positions, gathered)

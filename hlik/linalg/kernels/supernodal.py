@@ -26,7 +26,7 @@ NARROW = 4
 """Supernodes of up to so many columns are treated with plain loops."""
 
 PANEL = 128
-"""Columns of a wide supernode updated together by all one-column descendants, so that they stay in cache."""
+"""Columns of a wide supernode updated together by all its narrow descendants, so that they stay in cache."""
 
 
 class Blocks(NamedTuple):
@@ -128,28 +128,38 @@ def _update_by_gemm(
 
 
 @inner
-def _update_by_singles(
-    blocks: Blocks, waiting: _Waiting, L: Float, s: int, singles: Int32, n_singles: int, place: Int32, relative: Int32
+def _update_by_narrow(
+    blocks: Blocks, waiting: _Waiting, L: Float, s: int, narrow: Int32, n_narrow: int, place: Int32, relative: Int32
 ) -> None:
-    """Update of s by all its one-column descendants, panel after panel of s's columns."""
+    """Update of s by all its narrow descendants, panel after panel of s's columns, two columns of theirs at a time."""
     rows = blocks.rows
     s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
     end = blocks.first[s + 1]
     for panel in range(blocks.first[s], end, PANEL):
         panel_end = min(panel + PANEL, end)
-        for t in range(n_singles):
-            d = singles[t]
+        for t in range(n_narrow):
+            d = narrow[t]
             d_rows, values = blocks.row_ptr[d], blocks.value_ptr[d]
             height = blocks.row_ptr[d + 1] - d_rows
             at = waiting.progress[d]
             if at < height and rows[d_rows + at] < panel_end:
                 for i in range(at, height):
                     relative[i] = place[rows[d_rows + i]]
+                n_columns = blocks.first[d + 1] - blocks.first[d]
                 while at < height and rows[d_rows + at] < panel_end:
                     target = blocks.value_ptr[s] + np.int64(relative[at]) * s_height
-                    factor = L[values + at]
-                    for i in range(at, height):
-                        L[target + relative[i]] -= factor * L[values + i]
+                    k = 0
+                    while k + 1 < n_columns:
+                        source = values + k * height
+                        factor, next_factor = L[source + at], L[source + height + at]
+                        for i in range(at, height):
+                            L[target + relative[i]] -= factor * L[source + i] + next_factor * L[source + height + i]
+                        k += 2
+                    if k < n_columns:
+                        source = values + k * height
+                        factor = L[source + at]
+                        for i in range(at, height):
+                            L[target + relative[i]] -= factor * L[source + i]
                     at += 1
             waiting.progress[d] = at
 
@@ -202,10 +212,10 @@ def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr:
     longest = _longest_rows(first, row_ptr)
     relative = np.empty(len(owner), np.int32)
     work = np.empty(longest * STRIP)
-    singles = np.empty(n_supernodes, np.int32)
+    narrow = np.empty(n_supernodes, np.int32)
     for s in range(n_supernodes):
         n_columns, n_rows = first[s + 1] - first[s], row_ptr[s + 1] - row_ptr[s]
-        n_singles = 0
+        n_narrow = 0
         d = waiting.head[s]
         if d != -1:
             for k in range(n_rows):
@@ -213,9 +223,9 @@ def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr:
         while d != -1:
             next_d = waiting.following[d]
             d_columns, d_rows = first[d + 1] - first[d], row_ptr[d + 1] - row_ptr[d]
-            if d_columns == 1:
-                singles[n_singles] = d
-                n_singles += 1
+            if d_columns <= NARROW:
+                narrow[n_narrow] = d
+                n_narrow += 1
             else:
                 begin = waiting.progress[d]
                 middle = begin
@@ -227,9 +237,9 @@ def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr:
                     _update_by_gemm(blas, blocks, L, s, d, begin, middle, place, relative, work)
                 _wait(blocks, waiting, d, middle)
             d = next_d
-        _update_by_singles(blocks, waiting, L, s, singles, n_singles, place, relative)
-        for t in range(n_singles):
-            _wait(blocks, waiting, singles[t], waiting.progress[singles[t]])
+        _update_by_narrow(blocks, waiting, L, s, narrow, n_narrow, place, relative)
+        for t in range(n_narrow):
+            _wait(blocks, waiting, narrow[t], waiting.progress[narrow[t]])
         good = _factorise_block(blas, n_rows, n_columns, L, value_ptr[s])
         if good < n_columns:
             return first[s] + good

@@ -42,7 +42,7 @@ class Case:
     fixed: tuple[str, ...] = ("x",)
     truth: tuple[tuple[str, float], ...] = ()  # what the data were simulated with, under the tables' labels
     trials: str | None = None  # binomial: the column of the numbers of trials
-    repeats: int = 1  # fits in one process: the first is cold, the median of the others is reported
+    repeats: int = 1  # fits in one process: the first is reported, and the median of the others
     growth: str | None = None  # the series of cases with one shape and growing n that it belongs to
     quick: bool = False
     slow: bool = False
@@ -74,7 +74,9 @@ def _size_cases() -> list[Case]:
     """Random intercepts with n = 10^4, 10^5, 10^6 and ten rows a group."""
     sizes = {"1e4": 10**4, "1e5": 10**5, "1e6": 10**6}
     return [
-        _intercepts(family, n, n // 10, f"{family}-{tag}", growth=family, quick=tag == "1e4")
+        _intercepts(
+            family, n, n // 10, f"{family}-{tag}", growth=family, quick=n == 10**4, repeats=4 if n == 10**4 else 1
+        )
         for family in ("poisson", "logit")
         for tag, n in sizes.items()
     ]

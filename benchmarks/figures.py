@@ -9,7 +9,7 @@ from benchmarks.summary import Summary, series
 from benchmarks.systems import SYSTEMS
 
 MARKERS = dict(zip(SYSTEMS, "osD^vP", strict=True))
-QUANTITIES = {"cpu": "CPU time of the fit, s", "peak_mb": "peak memory of the process, MB"}
+QUANTITIES = {"first_cpu": "CPU time of the first fit, s", "peak_mb": "peak memory of the process, MB"}
 
 
 def growth(summaries: dict[tuple[str, str], Summary], path: Path) -> bool:

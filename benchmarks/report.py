@@ -21,8 +21,8 @@ Each fit is a process of its own with one thread; systems take turns; medians ov
 whole call of the fit after imports, data in memory (`hlik.fit(model)`, `glmer(...)`, `GPModel(...)` and its `fit`),
 *CPU* its user and system time, *ratio* CPU against hlik's EQL. Where *time* is well above *CPU* the machine was busy
 with other things. *read* is the part of hlik's time in which it reads the graph, *build* the time of `with pm.Model()`
-before it. *peak* is the largest memory of the process, *start* its memory when the fit began (imports and data). Real
-data of a few hundred rows are fitted six times in a process: *first* is the first, *time* the median of the others.
+before it. *peak* is the largest memory of the process, *start* its memory when the fit began (imports and data). Small
+data are fitted several times in a process: *first* is the first fit, *time* the median of the others.
 *EQL is another estimator than the Laplace approximation of the peers: look at the estimates.* For normal responses EQL
 is REML. The log-likelihood is Laplace's approximation, at the estimates of each system; for normal responses the
 restricted one, but GPBoost's is not restricted, and for binomial data GPBoost's lacks the binomial coefficients.
@@ -107,7 +107,7 @@ def _growth(summaries: Summaries, figure: str | None) -> str:
     for family in families:
         cases = [case.name for case in CASES.values() if case.growth == family]
         for system in SYSTEMS:
-            points = series(summaries, cases, system, "cpu")
+            points = series(summaries, cases, system, "first_cpu")
             if len(points) > 1:
                 sizes, values = zip(*points, strict=True)
                 shown = [*(seconds(v) for v in values), *([""] * (len(cases) - len(values)))]
@@ -115,7 +115,7 @@ def _growth(summaries: Summaries, figure: str | None) -> str:
                 rows.append([f"{family}, {system}", *shown, *(f"{slope:.2f}" for slope in slopes)])
     if not rows:
         return ""
-    head = ["CPU, s", "n = 10⁴", "10⁵", "10⁶", "exponent of n", "last decade"]
+    head = ["CPU of the first fit, s", "n = 10⁴", "10⁵", "10⁶", "exponent of n", "last decade"]
     picture = f"![time and memory against n]({figure})\n" if figure else ""
     return "\n".join(["## Growth with n: random intercept, ten rows a group\n", table(head, rows), picture])
 

@@ -10,7 +10,8 @@ with IWLS weights ``W = w (d mu / d eta)^2 / (phi V(mu))`` and the kernels k(v) 
 
 .. math:: H = \begin{pmatrix} X'WX & X'WZ \\ Z'WX & Z'WZ + D \end{pmatrix}, \qquad D = -k''(v)/\lambda,
 
-halved where the quasi-likelihood would fall or a mean would leave its range.
+halved where the quasi-likelihood would fall or a mean would leave its range. With the observed weights
+``-d2 l / d eta2`` in the place of W it is Newton's step; for canonical links the two are the same.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from hlik.linalg import Bordered, BorderedSystem, NotPositiveDefinite
 from hlik.model import HierarchicalModel, Response
 
 MAX_HALVINGS = 30
-TINY_SLOPE = 1e-10  # log-likelihood units: nothing left to gain
+MAX_ETA_STEP = 5.0  # on the scale of a log or a logit: further away the quasi-likelihood may be flat
+SCALED_LINKS = {"identity", "inverse", "inverse_squared", "sqrt"}  # predictors in the units of the data
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +44,10 @@ class Dispersions:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """The augmented model at one (beta, v): predictor, means, weights and scores.
+    """The augmented model at one (beta, v): predictor, weights, scores, quasi-likelihood.
 
-    `weight` and `score` have shape (N,), `random_weight` (the diagonal of D) and `random_score` shape (q,).
+    `weight` and `score` have shape (N,), `random_weight` (the diagonal of D) and `random_score` shape (q,);
+    `objective` is ``-(sum(w d / phi) + sum(d(v) / lam)) / 2``, d(v) the deviances of the random effects.
     """
 
     beta: np.ndarray
@@ -55,6 +58,7 @@ class Point:
     score: np.ndarray
     random_weight: np.ndarray
     random_score: np.ndarray
+    objective: float
 
 
 def dispersions(model: HierarchicalModel, theta: np.ndarray) -> Dispersions:
@@ -75,7 +79,8 @@ class AugmentedModel:
 
     def __init__(self, model: HierarchicalModel):
         self.model = model
-        self.system = BorderedSystem(model.X, model.Z)
+        self.system = BorderedSystem(model.X, model.Z, weights_may_be_negative=True)
+        self.is_canonical = all(r.link == r.family.canonical_link for r in model.responses)  # type: ignore[union-attr]
 
     def predictor(self, beta: np.ndarray, v: np.ndarray) -> np.ndarray:
         """``X @ beta + Z @ v + offset``, shape (N,)."""
@@ -93,11 +98,10 @@ class AugmentedModel:
         """The model at (beta, v); None where a mean or an effect is outside its range."""
         return self.at_predictor(beta, v, self.predictor(beta, v), spread)
 
-    def at_predictor(
-        self, beta: np.ndarray, v: np.ndarray, eta: np.ndarray, spread: Dispersions
-    ) -> Point | None:
+    def at_predictor(self, beta: np.ndarray, v: np.ndarray, eta: np.ndarray, spread: Dispersions) -> Point | None:
         """As `at`, with the predictor already known."""
         mu, weight, score = np.empty_like(eta), np.empty_like(eta), np.empty_like(eta)
+        objective = 0.0
         for response, phi in zip(self.model.responses, spread.phi, strict=True):
             rows, family, link = response.rows, response.family, response.link
             assert family is not None
@@ -108,6 +112,7 @@ class AugmentedModel:
             mu[rows], weight[rows], score[rows] = family.working(response.y, part, link, phi, response.weight)
             if not np.all(family.valid_mean(mu[rows])):
                 return None
+            objective -= 0.5 * float(np.sum(deviance_components(response, mu[rows]) / phi))
         random_weight, random_score = np.empty_like(v), np.empty_like(v)
         for effect, lam in zip(self.model.random_effects, spread.lam, strict=True):
             own, term = v[effect.index], effect.family
@@ -116,17 +121,10 @@ class AugmentedModel:
                 return None
             curvature, slope = term.working(own)
             random_weight[effect.index], random_score[effect.index] = curvature / lam, slope / lam
-        finite = np.isfinite(score.sum()) and np.isfinite(weight.sum()) and np.isfinite(random_score.sum())
-        return Point(beta, v, eta, mu, weight, score, random_weight, random_score) if finite else None
-
-    def objective(self, point: Point, spread: Dispersions) -> float:
-        """The quasi-likelihood ``-(sum w d / phi + sum d(v) / lam) / 2``: zero where all deviances are."""
-        total = 0.0
-        for response, phi in zip(self.model.responses, spread.phi, strict=True):
-            total -= 0.5 * float(np.sum(deviance_components(response, point.mu[response.rows]) / phi))
-        for effect, lam in zip(self.model.random_effects, spread.lam, strict=True):
-            total -= 0.5 * float(np.sum(effect.family.deviance(point.v[effect.index]) / lam))  # type: ignore[union-attr]
-        return total
+            objective -= 0.5 * float(np.sum(term.deviance(own) / lam))
+        if not np.isfinite(objective):
+            return None
+        return Point(beta, v, eta, mu, weight, score, random_weight, random_score, objective)
 
     def factor(self, point: Point) -> Bordered:
         """Factor H at a point; a singular H is a `ModelError` that names the column."""
@@ -134,6 +132,13 @@ class AugmentedModel:
             return self.system.factor(point.weight, point.random_weight)
         except NotPositiveDefinite as error:
             raise ModelError(self._singular_message(error)) from error
+
+    def factor_observed(self, point: Point, spread: Dispersions) -> Bordered | None:
+        """Factor the negative second derivative of h in (beta, v); None where it is not positive definite."""
+        try:
+            return self.system.factor(observed_weights(self.model, point, spread), point.random_weight)
+        except NotPositiveDefinite:
+            return None
 
     def _singular_message(self, error: NotPositiveDefinite) -> str:
         column = error.column
@@ -144,9 +149,7 @@ class AugmentedModel:
             )
         for effect in self.model.random_effects:
             if effect.index.start <= column < effect.index.stop:
-                return (
-                    f"The information on level {column - effect.index.start} of {effect.name!r} is singular."
-                )
+                return f"The information on level {column - effect.index.start} of {effect.name!r} is singular."
         return "The weighted design matrix is singular."
 
     def scores(self, point: Point) -> tuple[np.ndarray, np.ndarray]:
@@ -155,32 +158,56 @@ class AugmentedModel:
         v_score = self.model.Z.T @ point.score + point.random_score if point.v.size else point.random_score
         return beta_score, v_score
 
+    def _longest(self, d_eta: np.ndarray) -> float:
+        """The part of a step by which no predictor on a scale of its own moves by more than `MAX_ETA_STEP`."""
+        largest = 0.0
+        for response in self.model.responses:
+            if response.link.name not in SCALED_LINKS:  # type: ignore[union-attr]
+                largest = max(largest, float(np.max(np.abs(d_eta[response.rows]), initial=0.0)))
+        return min(1.0, MAX_ETA_STEP / largest) if largest > 0 else 1.0
+
     def step(
         self, point: Point, direction: tuple[np.ndarray, np.ndarray], spread: Dispersions, slope: float
     ) -> tuple[Point, float]:
-        """Move along `direction`, halving until the step is acceptable; the new point and the step length.
+        """Move along `direction`, halving until the quasi-likelihood does not fall (Armijo, 1e-4).
 
-        `slope` is the derivative of the quasi-likelihood along the direction. A step is acceptable where that has
-        fallen by a tenth or more (curvature condition; for log-concave models the quasi-likelihood has then risen),
-        or else where the quasi-likelihood has risen (Armijo, 1e-4), which costs a pass over the deviances. A negative
-        or tiny slope means that the direction solves other equations (HL11), or rounding: then only ranges count.
+        `slope` is its derivative along the direction; a negative or tiny one means that the direction solves other
+        equations (HL11) or rounding: then only the ranges are checked. Returns the new point and the step length.
         """
         d_beta, d_v = direction
         d_eta = self.model.X @ d_beta + (self.model.Z @ d_v if d_v.size else 0.0)
-        length = 1.0
+        length = self._longest(d_eta)
+        tiny = 1e-9 * (1.0 + abs(point.objective))
         for _ in range(MAX_HALVINGS):
-            moved = point.beta + length * d_beta, point.v + length * d_v, point.eta + length * d_eta
-            new = self.at_predictor(*moved, spread)
-            if new is not None:
-                after = float(d_eta @ new.score + d_v @ new.random_score)
-                if slope <= TINY_SLOPE or abs(after) <= 0.9 * slope or self._rises(point, new, spread, length * slope):
-                    return new, length
+            new = self.at_predictor(
+                point.beta + length * d_beta, point.v + length * d_v, point.eta + length * d_eta, spread
+            )
+            if new is not None and (
+                slope <= tiny or new.objective >= point.objective + 1e-4 * length * slope - 1e-12 * abs(point.objective)
+            ):
+                return new, length
             length *= 0.5
         return point, 0.0
 
-    def _rises(self, point: Point, new: Point, spread: Dispersions, expected: float) -> bool:
-        before = self.objective(point, spread)
-        return self.objective(new, spread) >= before + 1e-4 * expected - 1e-12 * abs(before)
+
+def observed_weights(model: HierarchicalModel, point: Point, spread: Dispersions) -> np.ndarray:
+    """``-d2 l / d eta2`` of all rows, shape (N,): the expected weights where the link is canonical."""
+    return -_eta_derivatives(model, point, spread, 2)
+
+
+def observed_weight_slopes(model: HierarchicalModel, point: Point, spread: Dispersions) -> np.ndarray:
+    """``-d3 l / d eta3`` of all rows, shape (N,)."""
+    return -_eta_derivatives(model, point, spread, 3)
+
+
+def _eta_derivatives(model: HierarchicalModel, point: Point, spread: Dispersions, order: int) -> np.ndarray:
+    found = np.empty(model.n_rows)
+    for response, phi in zip(model.responses, spread.phi, strict=True):
+        assert response.family is not None
+        assert response.link is not None
+        kernel = response.family.kernel_derivatives(response.y, point.eta[response.rows], response.link, order)
+        found[response.rows] = kernel[order - 1] * (response.weight / phi)
+    return found
 
 
 def deviance_components(response: Response, mu: np.ndarray) -> np.ndarray:
@@ -197,7 +224,5 @@ def random_deviances(model: HierarchicalModel, v: np.ndarray) -> np.ndarray:
 
 def response_deviances(model: HierarchicalModel, mu: np.ndarray) -> np.ndarray:
     """Deviance components of all responses, stacked, shape (N,)."""
-    parts: Sequence[np.ndarray] = [
-        deviance_components(response, mu[response.rows]) for response in model.responses
-    ]
+    parts: Sequence[np.ndarray] = [deviance_components(response, mu[response.rows]) for response in model.responses]
     return np.concatenate(parts) if len(parts) > 1 else parts[0]

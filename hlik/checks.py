@@ -9,11 +9,12 @@ import scipy.sparse as sp
 from scipy import linalg, optimize
 
 from hlik.errors import DataWarning, ModelError
+from hlik.graph.describe import labels_of
 from hlik.model import HierarchicalModel, Response
 
-RANK_TOLERANCE = (
-    1e-11  # smallest eigenvalue of the correlation matrix of the columns: condition number about 3e5
-)
+RANK_TOLERANCE = 1e-11  # smallest eigenvalue of the columns' correlation matrix: condition number about 3e5
+BINARY_LINKS = ("logit", "probit", "cloglog", "loglog", "cauchit")
+SEPARABLE = {"bernoulli": BINARY_LINKS, "binomial": BINARY_LINKS, "poisson": ("log",)}
 SEPARATION_SECONDS = 2.0
 SAMPLE_ROWS = 5000
 SEPARATION_CELLS = 2_000_000  # entries of the linear programme above which separation is left to the fit
@@ -33,8 +34,8 @@ def check_data(model: HierarchicalModel) -> None:
         Levels of a random effect without observations.
     """
     _check_rank(model)
-    for response in model.responses:
-        _check_separation(model, response)
+    if model.n_beta:
+        _check_separation(model)
     _warn_empty_levels(model)
 
 
@@ -59,42 +60,64 @@ def _check_rank(model: HierarchicalModel) -> None:
     )
 
 
-def _check_separation(model: HierarchicalModel, response: Response) -> None:
-    """Konis (2007): a direction of beta that never lowers and somewhere raises the fit of binary data.
+def _check_separation(model: HierarchicalModel) -> None:
+    """Konis (2007): a direction of beta that never lowers and somewhere raises the likelihood of binary data or counts.
 
-    Found by a linear programme over the distinct signed rows of X; then the maximum of the likelihood is at
-    infinity. Only responses at 0 or 1 constrain; Binomial rows in between fix the direction to zero there. A Poisson
-    response is separated by rows of zeros in the same way.
+    Then the maximum of the likelihood is at infinity. The direction is found by a linear programme over the distinct
+    rows of X, signed by their response. Only responses at the edge of their support (0, or 1 for binary data) have a
+    say: all other rows, of other responses too, must not move along it.
     """
-    if (
-        response.family is None
-        or response.family.name not in ("bernoulli", "binomial", "poisson")
-        or not model.n_beta
-    ):
+    step = -(-model.n_rows // SAMPLE_ROWS)
+    if step > 1 and _fixes_all(*_all_edges(model, step)):
         return
-    X, y = model.X[response.rows], response.y
-    used = np.flatnonzero(np.any(X != 0, axis=0))
-    X = X[:, used]
-    counts = response.family.name == "poisson"
-    low, high = y == 0, np.zeros_like(y, dtype=bool) if counts else y == 1
-    increasing = response.link is None or response.link.name not in ("inverse", "loglog_complement")
-    inside = X[~(low | high)]
-    if not increasing or not np.any(low | high) or _full_rank(inside):
+    signed, inside = _all_edges(model, 1)
+    if not signed.size or signed.size > SEPARATION_CELLS or _full_rank(inside):
         return
-    signed = np.where(high[:, None], X, -X)[low | high]
-    direction = _separating_direction(_sample(signed), inside)
-    if direction is None:  # no direction separates a sample, so none separates all rows
+    direction = _separating_direction(signed, inside)
+    if direction is None:
         return
-    if signed.shape[0] > SAMPLE_ROWS:
-        direction = _separating_direction(signed, inside) if signed.size <= SEPARATION_CELLS else None
-        if direction is None:
-            return
-    names = [model.X_names[used[k]] for k in np.flatnonzero(np.abs(direction) > 1e-7)]
-    edge = "is 0 (or 1) in every row" if np.all(low) or np.all(high) else "is separated"
+    names = [model.X_names[k] for k in np.flatnonzero(np.abs(direction) > 1e-7)]
+    response = next(r for r in model.responses if np.any(_edges(model, r, 1)[0] @ direction > 1e-9))
     raise ModelError(
-        f"Response {response.name!r} {edge}: the fixed effects {names} predict it perfectly in some rows, so their "
-        f"maximum-likelihood estimates are infinite. Drop or merge the columns, or make them random effects."
+        f"Response {response.name!r} {_how_separated(response)}: the fixed effects {names} predict it perfectly in some "
+        f"rows, so their maximum-likelihood estimates are infinite. Drop or merge the columns, or make them random "
+        f"effects."
     )
+
+
+def _fixes_all(signed: np.ndarray, inside: np.ndarray) -> bool:
+    """Whether these rows alone leave no direction to move in, so that all rows do not either."""
+    if not _full_rank(np.vstack([signed, inside])):
+        return False
+    return _full_rank(inside) or _separating_direction(signed, inside) is None
+
+
+def _all_edges(model: HierarchicalModel, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """`_edges` of every `step`-th row of all responses."""
+    edges = [_edges(model, response, step) for response in model.responses]
+    if len(edges) == 1:
+        return edges[0]
+    return np.vstack([edge for edge, _ in edges]), np.vstack([rest for _, rest in edges])
+
+
+def _edges(model: HierarchicalModel, response: Response, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of X at the edge of the support, signed so that their mean goes there as they grow; and the other rows."""
+    X, y = model.X[response.rows][::step], response.y[::step]
+    if response.family is None or response.link is None or response.term is not None:
+        return X[:0], X
+    family = response.family.name
+    if response.link.name not in SEPARABLE.get(family, ()):
+        return X[:0], X
+    low, high = y == 0, (y == 1) & (family != "poisson")
+    return np.where(high[:, None], X, -X)[low | high], X[~(low | high)]
+
+
+def _how_separated(response: Response) -> str:
+    if np.all(response.y == 0):
+        return "is 0 in every row"
+    if np.all(response.y == 1) and response.family is not None and response.family.name != "poisson":
+        return "is 1 in every row" if response.trials is None else "is n in every row"
+    return "is separated"
 
 
 def _full_rank(X: np.ndarray) -> bool:
@@ -107,15 +130,9 @@ def _full_rank(X: np.ndarray) -> bool:
     return bool(np.linalg.eigvalsh((X.T @ X) / np.outer(norms, norms))[0] > RANK_TOLERANCE)
 
 
-def _sample(rows: np.ndarray) -> np.ndarray:
-    """At most `SAMPLE_ROWS` rows, evenly taken."""
-    return rows if rows.shape[0] <= SAMPLE_ROWS else rows[:: -(-rows.shape[0] // SAMPLE_ROWS)]
-
-
 def _separating_direction(signed: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
-    """A direction b with ``signed @ b >= 0``, not zero in all rows, and ``inside @ b = 0``; None where none exists."""
-    free = np.unique(signed, axis=0)
-    between = np.unique(inside, axis=0)
+    """A direction b with ``signed @ b >= 0``, not zero in all rows, and ``inside @ b = 0``; None where none is found."""
+    free, between = np.unique(signed, axis=0), np.unique(inside, axis=0)
     solution = optimize.linprog(
         -free.sum(axis=0),
         A_ub=-free,
@@ -141,10 +158,11 @@ def _warn_empty_levels(model: HierarchicalModel) -> None:
         empty = np.flatnonzero(counts[effect.index] == 0)
         is_factor = counts[effect.index].sum() <= model.n_rows
         if empty.size and is_factor:
-            shown = ", ".join(str(k) for k in empty[:5]) + (", ..." if empty.size > 5 else "")
+            labels = labels_of(model.coords, effect.variable, effect.name)
+            shown = ", ".join(labels[k] for k in empty[:5]) + (", ..." if empty.size > 5 else "")
             warnings.warn(
-                f"{empty.size} of the {effect.size} levels of {effect.name!r} have no observation (positions {shown}): "
-                f"they are predicted at their mean.",
+                f"{empty.size} of the {effect.size} levels of {effect.name!r} have no observation ({shown}): they are "
+                f"predicted at their mean.",
                 DataWarning,
                 stacklevel=4,
             )

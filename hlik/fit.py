@@ -47,6 +47,10 @@ def as_estimator(estimator: str | Estimator) -> Estimator:
         return ESTIMATORS[estimator.lower()]()
     if isinstance(estimator, type):
         raise ModelError(f"estimator must be an object: write {estimator.__name__}() with its brackets.")
+    if not hasattr(estimator, "prepare"):
+        raise ModelError(
+            f"estimator must be a name, {sorted(ESTIMATORS)}, or an object such as hlik.EQL(); got {estimator!r}."
+        )
     return estimator
 
 
@@ -194,6 +198,6 @@ def fit(
 
 def _check_arguments(priors: str, draws: int) -> None:
     if priors != "ignore":
-        raise ModelError(f"priors={priors!r}: EQL ignores the densities of parameters; expected 'ignore'.")
+        raise ModelError(f"priors={priors!r}: hlik ignores the densities of parameters; expected 'ignore'.")
     if not isinstance(draws, int | np.integer) or draws < 0:
         raise ModelError(f"draws must be a whole number, 0 or more; got {draws!r}.")

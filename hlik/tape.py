@@ -96,9 +96,7 @@ class TapeTerm:
         weight = [-jets.derivative(jet, pair, self.n) for pair in self._pairs()]
         return Local(value, np.reshape(score, (-1, self.n)), np.reshape(weight, (-1, self.n)))  # K may be 0
 
-    def curvature_slopes(
-        self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def curvature_slopes(self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 sum kappa W`` with respect to eta, (K, n), and theta, (r,)."""
         jet = self.run(eta, theta, 3, bool(self.taus))
         slope = np.reshape([self._contract(jet, kappa, k) for k in range(self.n_predictors)], (-1, self.n))

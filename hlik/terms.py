@@ -33,9 +33,7 @@ class ResponseTerm(Protocol):
     def local(self, eta: np.ndarray, theta: np.ndarray) -> Local | None:
         """Log density, score and observed weights; None out of range."""
 
-    def curvature_slopes(
-        self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def curvature_slopes(self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 sum kappa W`` with respect to eta, (K, n), and theta, (r,)."""
 
     def theta_score(self, eta: np.ndarray, theta: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -77,9 +75,7 @@ class FamilyTerm:
             return None
         return Local(float(found[0].sum()), found[1][None, :], -found[2][None, :])
 
-    def curvature_slopes(
-        self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def curvature_slopes(self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 sum kappa W``: ``kappa l''' / 2``, and through log phi."""
         found = self._derivatives(eta, theta, 3)
         assert found is not None
@@ -129,9 +125,7 @@ class RandomTerm:
         weight, score = self.family.working(v)
         return float(np.sum(self.family.log_density(v, lam))), score / lam, weight / lam
 
-    def curvature_slopes(
-        self, v: np.ndarray, theta: np.ndarray, kappa: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def curvature_slopes(self, v: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 sum kappa D`` with respect to v and theta."""
         lam = self.dispersion.value(theta)
         derivatives = self.family.kernel_derivatives(v, 3)
@@ -163,9 +157,7 @@ class FlatTerm:
         """Zeros."""
         return 0.0, np.zeros(v.size), np.zeros(v.size)
 
-    def curvature_slopes(
-        self, v: np.ndarray, theta: np.ndarray, kappa: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def curvature_slopes(self, v: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Zeros."""
         return np.zeros(v.size), np.zeros(theta.size)
 

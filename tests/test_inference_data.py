@@ -81,6 +81,8 @@ def test_draws_follow_the_normal_approximation(idata):
 
 
 def test_arviz_works_on_it(idata):
+    import matplotlib.pyplot as plt
+
     summary = az.summary(idata, var_names=["beta", "sigma"])
     assert list(summary.index) == ["beta[one]", "beta[x]", "sigma"]
     assert np.all(summary["r_hat"] <= 1.01)
@@ -89,6 +91,7 @@ def test_arviz_works_on_it(idata):
     path = hlik.history(idata)
     assert path["posterior"].sizes["draw"] == idata["fit"].attrs["n_iterations"]
     assert az.plot_trace(path, var_names=["beta", "step"]).size
+    plt.close("all")
 
 
 def test_netcdf_round_trip(idata, tmp_path):

@@ -7,7 +7,8 @@ import pytest
 from scipy import special as sc
 
 from hlik import jets
-from hlik.jets import FIRST_TAU, UNARY
+from hlik.elementary import UNARY
+from hlik.jets import FIRST_TAU
 
 TAU = FIRST_TAU
 
@@ -194,6 +195,17 @@ def test_infinite_constant_in_the_other_branch():
     found = jets.apply("switch", [jets.apply("lt", [x, jets.constant(0.0)]), jets.constant(-np.inf), x])
     np.testing.assert_array_equal(found[()], [-np.inf, 2.0])
     np.testing.assert_array_equal(jets.derivative(found, (0,), 2), [0.0, 1.0])
+
+
+def test_infinite_bounds_do_not_move():
+    """PyMC's one-sided truncation has erfcx((inf - mu) / sigma) in it: its derivatives are zero, not NaN."""
+    mu, sigma = jets.variable(0, np.array([0.3, 1.0])), jets.variable(TAU, np.array([1.5, 2.0]))
+    z = jets.apply("true_div", [jets.apply("sub", [jets.constant(np.inf), mu]), sigma])
+    for name, value in [("erfcx", 0.0), ("erfc", 0.0), ("sqr", np.inf), ("sigmoid", 1.0)]:
+        with np.errstate(all="ignore"):
+            found = jets.apply(name, [z])
+        np.testing.assert_array_equal(found[()], value)
+        assert all(np.all(part == 0) for monomial, part in found.items() if monomial)
 
 
 def test_maximum_minimum_and_clip_take_the_derivatives_of_what_they_take():

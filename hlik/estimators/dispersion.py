@@ -1,4 +1,4 @@
-r"""The dispersion step of EQL: gamma GLMs on deviance components, solved by (quasi-)Newton steps on theta.
+r"""The dispersion equations of EQL: gamma GLMs on deviance components.
 
 Given leverages h_i and deviance components d_i, EQL estimates the dispersions by gamma GLMs with responses
 ``d_i / (1 - h_i)`` and prior weights ``(1 - h_i) / 2`` (Lee & Nelder 2001, section 3). With any smooth graph
@@ -7,12 +7,10 @@ Given leverages h_i and deviance components d_i, EQL estimates the dispersions b
 .. math:: G(\theta) = \sum_i \tfrac12 \left(\frac{d_i}{\phi_i} - (1 - h_i)\right)
           \frac{\partial \log \phi_i}{\partial \theta} + \text{the same over the random effects with } \lambda_j = 0.
 
-For Gaussian responses and effects this is the score of the restricted likelihood (REML). Iterating the gamma GLMs
-with d and h held fixed, as hglm does, moves theta by ``r(theta)`` and converges slowly where leverages are near 1
-(hundreds of iterations), because only a share ``A / F`` of the gamma GLM's information F is left when d and h follow
-theta. A is the average information matrix (Gilmour, Thompson & Cullis 1995), with working residuals outside the
-Gaussian case. The step here is ``s = A^{-1} F r``: the gamma GLM's own solution, which is exact when leverages are
-small, stretched by what is known of its rate; the secants of the last steps correct A.
+For Gaussian responses and effects this is the score of the restricted likelihood (REML).
+
+`gamma_glm` solves G = 0 with d and h held fixed, which is one iteration of R's hglm. EQL's estimate is the fixed point
+of that map; `hlik.estimators.dispersion_step` gets there by Newton's method.
 """
 
 from __future__ import annotations
@@ -24,237 +22,208 @@ import numpy as np
 
 from hlik.augmented import Dispersions, Point, random_deviances, response_deviances
 from hlik.linalg.bordered import Bordered
-from hlik.maps import ThetaMap
+from hlik.maps import ConstantMap, LinkMap, ThetaMap
 from hlik.model import HierarchicalModel
 
-GLM_ITERATIONS = 20
+GLM_ITERATIONS = 50
 GLM_MAX_LOG_CHANGE = 3.0
+GLM_TOLERANCE = 1e-9  # standard errors; the derivative of the solution is taken as if it were exact
+DIFFERENCE = 1e-4  # of a central difference, in standard errors: error about 1e-8 of the second derivative
 
 
 @dataclass(frozen=True, eq=False)
 class Component:
-    """One gamma GLM: observations of a response, or levels of a term, sharing a dispersion map."""
+    """One gamma GLM: the observations of a response, or the levels of a term, summed where they share a dispersion.
 
-    log_slope: np.ndarray  # d log(dispersion) / d theta, shape (m, r) with m = 1 or the component's size
-    dispersion: np.ndarray  # shape (m,)
-    deviance: np.ndarray  # shape (size,)
-    residual_df: np.ndarray  # 1 - leverage, shape (size,)
+    Attributes
+    ----------
+    name
+        The response or random effect.
+    rows
+        Its rows among the N observations and q random effects, one after the other.
+    log_slope
+        d log(dispersion) / d theta, shape (m, r), with m = 1 or the number of rows.
+    dispersion, deviance, residual_df
+        Dispersion, deviance and 1 - leverage, shape (m,): sums over all rows where m = 1.
+    """
+
+    name: str
+    rows: slice
+    log_slope: np.ndarray
+    dispersion: np.ndarray
+    deviance: np.ndarray
+    residual_df: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return self.rows.stop - self.rows.start
+
+    @property
+    def mean_residual_df(self) -> float:
+        """The mean of 1 - leverage: near zero where the dispersion itself is near zero."""
+        return float(self.residual_df.sum()) / self.size
 
     def score(self) -> np.ndarray:
         """Its part of G, shape (r,)."""
-        excess = 0.5 * (self.deviance / self.dispersion - self.residual_df)
-        return self._weighted(excess)
+        return 0.5 * (self.deviance / self.dispersion - self.residual_df) @ self.log_slope
 
-    def gamma_information(self) -> np.ndarray:
+    def information(self) -> np.ndarray:
         """Fisher information of the gamma GLM, shape (r, r)."""
-        if self.log_slope.shape[0] == 1:
-            return 0.5 * float(self.residual_df.sum()) * np.outer(self.log_slope, self.log_slope)
         return 0.5 * self.log_slope.T @ (self.residual_df[:, None] * self.log_slope)
 
-    def balance(self) -> float:
-        """``sqrt(sum (1 - h) / sum (d / phi))``: 1 at the solution of a component with a free scale."""
-        expected, found = float(self.residual_df.sum()), float((self.deviance / self.dispersion).sum())
-        return float(np.sqrt(expected / found)) if found > 0 and expected > 0 else 1.0
-
-    def _weighted(self, values: np.ndarray) -> np.ndarray:
-        if self.log_slope.shape[0] == 1:
-            return float(values.sum()) * self.log_slope[0]
-        return values @ self.log_slope
+    def excess(self) -> float:
+        """``sum(d / phi) / sum(1 - h)``: 1 at the solution of a component with a free scale."""
+        expected = float(self.residual_df.sum())
+        return float((self.deviance / self.dispersion).sum()) / expected if expected > 0 else 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class DispersionState:
-    """G, ``drive = F r`` and the two information matrices at one theta, with (beta, v) solved for it."""
+    """The dispersion equations at one theta, with (beta, v) solved for it."""
 
     score: np.ndarray
-    drive: np.ndarray
     gamma_information: np.ndarray
-    average_information: np.ndarray
     components: tuple[Component, ...]
     leverage: np.ndarray
     random_leverage: np.ndarray
-    objective: float
+
+
+@dataclass(frozen=True, eq=False)
+class GammaSolution:
+    """The solution of the gamma GLMs for given deviances and leverages, and their observed information there."""
+
+    theta: np.ndarray
+    components: tuple[Component, ...]
+    information: np.ndarray
 
 
 def dispersion_state(
     model: HierarchicalModel, theta: np.ndarray, spread: Dispersions, point: Point, bordered: Bordered
 ) -> DispersionState:
-    """Leverages, deviances, G(theta) and its information matrices."""
+    """Leverages, deviances, G(theta) and the gamma GLMs' information."""
     leverage = bordered.leverages()
     random_leverage = point.random_weight * bordered.inverse_diagonal()[1]
-    deviance, random_deviance = response_deviances(model, point.mu), random_deviances(model, point.v)
-    freedom, random_freedom = 1.0 - leverage, 1.0 - random_leverage
-    components = tuple(_components(model, theta, spread, (deviance, freedom), (random_deviance, random_freedom)))
-    r = model.n_theta
-    score = sum((c.score() for c in components), np.zeros(r))
-    gamma = sum((c.gamma_information() for c in components), np.zeros((r, r)))
-    average = _average_information(model, components, point, bordered) if r else np.zeros((0, 0))
-    drive = gamma @ (gamma_glm(model, theta, components) - theta) if r else score
-    objective = _objective(model, spread, deviance, random_deviance)
-    return DispersionState(score, drive, gamma, average, components, leverage, random_leverage, objective)
-
-
-def _objective(
-    model: HierarchicalModel, spread: Dispersions, deviance: np.ndarray, random_deviance: np.ndarray
-) -> float:
-    """The quasi-likelihood ``-(sum w d / phi + sum d(v) / lam) / 2``."""
-    total = sum(float((deviance[r.rows] / phi).sum()) for r, phi in zip(model.responses, spread.phi, strict=True))
-    total += sum(
-        float((random_deviance[e.index] / lam).sum()) for e, lam in zip(model.random_effects, spread.lam, strict=True)
+    deviance = np.concatenate([response_deviances(model, point.mu), random_deviances(model, point.v)])
+    residual_df = 1.0 - np.concatenate([leverage, random_leverage])
+    components = tuple(_components(model, theta, deviance, residual_df))
+    return DispersionState(
+        total_score(components, theta.size),
+        total_information(components, theta.size),
+        components,
+        leverage,
+        random_leverage,
     )
-    return -0.5 * total
 
 
 def _components(
-    model: HierarchicalModel,
-    theta: np.ndarray,
-    spread: Dispersions,
-    rows: tuple[np.ndarray, np.ndarray],
-    effects: tuple[np.ndarray, np.ndarray],
+    model: HierarchicalModel, theta: np.ndarray, deviance: np.ndarray, residual_df: np.ndarray
 ) -> list[Component]:
-    """The gamma GLMs; `rows` and `effects` hold (deviances, one minus leverages)."""
     found = []
-    for response, phi in zip(model.responses, spread.phi, strict=True):
-        if response.dispersion is not None:
-            slope = response.dispersion.jacobian(theta) / phi[:, None]
-            found.append(Component(slope, phi, rows[0][response.rows], rows[1][response.rows]))
-    for effect, lam in zip(model.random_effects, spread.lam, strict=True):
-        assert effect.dispersion is not None
-        slope = effect.dispersion.jacobian(theta) / lam[:, None]
-        found.append(Component(slope, lam, effects[0][effect.index], effects[1][effect.index]))
+    for name, rows, dispersion in _dispersed(model):
+        values = dispersion.value(theta)
+        d, df = deviance[rows], residual_df[rows]
+        if values.size == 1:
+            d, df = d.sum(keepdims=True), df.sum(keepdims=True)
+        slope = dispersion.jacobian(theta) / values[:, None]
+        found.append(Component(name, rows, slope, values, d, df))
     return found
 
 
-def gamma_glm(model: HierarchicalModel, theta: np.ndarray, components: Sequence[Component]) -> np.ndarray:
-    """theta of the gamma GLMs with deviances and leverages held fixed, by Fisher scoring; shape (r,).
+def _dispersed(model: HierarchicalModel) -> list[tuple[str, slice, ThetaMap]]:
+    """Name, rows and dispersion of every response that has one and of every term."""
+    found: list[tuple[str, slice, ThetaMap]] = [
+        (r.name, r.rows, r.dispersion) for r in model.responses if r.dispersion is not None
+    ]
+    for effect in model.random_effects:
+        assert effect.dispersion is not None
+        rows = slice(model.n_rows + effect.index.start, model.n_rows + effect.index.stop)
+        found.append((effect.name, rows, effect.dispersion))
+    return found
 
-    It need not converge: it only sets the direction and length of the next step.
+
+def total_score(components: Sequence[Component], size: int) -> np.ndarray:
+    """G of all components, shape (r,)."""
+    return sum((c.score() for c in components), np.zeros(size))
+
+
+def total_information(components: Sequence[Component], size: int) -> np.ndarray:
+    """Fisher information of all gamma GLMs, shape (r, r)."""
+    return sum((c.information() for c in components), np.zeros((size, size)))
+
+
+def gamma_glm(model: HierarchicalModel, theta: np.ndarray, components: Sequence[Component]) -> GammaSolution:
+    r"""Solve the gamma GLMs with deviances and leverages held fixed.
+
+    Fisher scoring, each component's information times ``(x - 1) / log x`` with its `Component.excess` x: a step then
+    is exact for a component with one free scale, where theta moves by log x.
     """
-    maps = [response.dispersion for response in model.responses if response.dispersion is not None]
-    maps += [effect.dispersion for effect in model.random_effects if effect.dispersion is not None]
-    current = components
+    maps = [dispersion for _, _, dispersion in _dispersed(model)]
+    current = tuple(components)
     for _ in range(GLM_ITERATIONS):
-        score = sum((c.score() for c in current), np.zeros(theta.size))
-        information = sum((c.gamma_information() for c in current), np.zeros((theta.size,) * 2))
-        step = np.linalg.lstsq(information, score, rcond=1e-12)[0]
-        largest = max(float(np.max(np.abs(c.log_slope @ step))) for c in current)
+        score = total_score(current, theta.size)
+        information = sum((_secant(c.excess()) * c.information() for c in current), np.zeros((theta.size,) * 2))
+        step = scaled_solve(information, score)
+        decrement = float(np.sqrt(max(step @ score, 0.0)))
+        largest = max((float(np.max(np.abs(c.log_slope @ step))) for c in current), default=0.0)
         step *= min(1.0, GLM_MAX_LOG_CHANGE / max(largest, 1e-300))
-        found = _moved(maps, theta + step, current)
+        found = moved(maps, theta + step, current)
         while found is None and np.max(np.abs(step)) > 1e-12:
             step = 0.5 * step
-            found = _moved(maps, theta + step, current)
+            found = moved(maps, theta + step, current)
         if found is None:
             break
         theta, current = theta + step, found
-        if largest < 1e-3:
+        if decrement < GLM_TOLERANCE:
             break
-    return theta
+    return GammaSolution(theta, current, _observed_information(maps, theta, current))
 
 
-def _moved(maps: Sequence[ThetaMap], theta: np.ndarray, components: Sequence[Component]) -> list[Component] | None:
+def _secant(x: float) -> float:
+    """``(x - 1) / log x``, between bounds that keep a step finite."""
+    x = min(max(x, 1e-8), 1e8)
+    return (x - 1.0) / np.log(x) if abs(x - 1.0) > 1e-6 else 1.0
+
+
+def scaled_solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Least-squares solution of least norm, in units in which the symmetric matrix has a unit diagonal."""
+    scale = np.sqrt(np.maximum(np.abs(np.diag(matrix)), 1e-300))
+    return np.linalg.lstsq(matrix / np.outer(scale, scale), vector / scale, rcond=1e-11)[0] / scale
+
+
+def moved(maps: Sequence[ThetaMap], theta: np.ndarray, components: Sequence[Component]) -> tuple[Component, ...] | None:
     """The components at another theta, deviances and leverages as they are; None where a dispersion is invalid."""
-    moved = []
-    for dispersion, component in zip(maps, components, strict=True):
+    found = []
+    for dispersion, c in zip(maps, components, strict=True):
         values = dispersion.value(theta)
         if not (np.all(np.isfinite(values)) and np.all(values > 0)):
             return None
         slope = dispersion.jacobian(theta) / values[:, None]
-        moved.append(Component(slope, values, component.deviance, component.residual_df))
-    return moved
+        found.append(Component(c.name, c.rows, slope, values, c.deviance, c.residual_df))
+    return tuple(found)
 
 
-def _average_information(
-    model: HierarchicalModel, components: Sequence[Component], point: Point, bordered: Bordered
-) -> np.ndarray:
-    """``F' P F / 2`` with one working variate a parameter, shape (r, r); positive semidefinite.
+def _observed_information(maps: Sequence[ThetaMap], theta: np.ndarray, components: Sequence[Component]) -> np.ndarray:
+    """Minus the derivative of the gamma GLMs' score, shape (r, r).
 
-    For log phi the variate is the working residual, for log lam_k it is ``Z_k v_k``; P is the projection of the
-    mixed model, applied through the factored H. Each variate is scaled so that its component's deviance has its
-    expectation, ``sum d / phi = sum (1 - h)``: far from the solution the matrix is then still of the right size.
+    ``sum d / phi s s' / 2`` where log phi is linear in theta; central differences of the score elsewhere.
     """
-    F = np.zeros((model.n_rows, model.n_theta))
-    parts = iter(components)
-    for response in model.responses:
-        if response.dispersion is not None:
-            rows = response.rows
-            weight = point.weight[rows]
-            residual = np.divide(
-                point.score[rows], weight, out=np.zeros(rows.stop - rows.start), where=weight > 0
-            )
-            component = next(parts)
-            F[rows] += residual[:, None] * (component.balance() * component.log_slope)
-    pseudo = np.zeros((model.n_random, model.n_theta))
-    for effect, component in zip(model.random_effects, parts, strict=True):
-        index = effect.index
-        deviation = -point.random_score[index] / point.random_weight[index]
-        pseudo[index] = deviation[:, None] * (component.balance() * component.log_slope)
-    if model.n_random:
-        F += model.Z @ pseudo
-    WF = point.weight[:, None] * F
-    XWF, ZWF = model.X.T @ WF, model.Z.T @ WF
-    solved = bordered.solve(XWF, ZWF)
-    return 0.5 * (F.T @ WF - XWF.T @ solved[0] - ZWF.T @ solved[1])
+    size = theta.size
+    if all(_is_log_linear(dispersion) for dispersion in maps):
+        parts = (0.5 * c.log_slope.T @ ((c.deviance / c.dispersion)[:, None] * c.log_slope) for c in components)
+        return sum(parts, np.zeros((size, size)))
+    information = np.zeros((size, size))
+    fisher = total_information(components, size)
+    for k in range(size):
+        move = np.zeros(size)
+        move[k] = DIFFERENCE / np.sqrt(fisher[k, k]) if fisher[k, k] > 0 else DIFFERENCE
+        up, down = moved(maps, theta + move, components), moved(maps, theta - move, components)
+        if up is None or down is None:
+            return fisher
+        information[:, k] = (total_score(down, size) - total_score(up, size)) / (2 * move[k])
+    return 0.5 * (information + information.T)
 
 
-@dataclass(frozen=True, eq=False)
-class Proposal:
-    """A step on theta, and its length in units of standard errors."""
-
-    step: np.ndarray
-    decrement: float
-
-
-def propose(
-    state: DispersionState,
-    active: np.ndarray,
-    secants: Sequence[tuple[np.ndarray, np.ndarray]],
-    max_log_change: float,
-) -> Proposal:
-    """Solve ``B s = F r`` on the active parameters; no dispersion changes by more than a factor exp(max_log_change).
-
-    B is the average information with the secant conditions of the last steps imposed by Broyden updates; where the
-    update points elsewhere than the information does, the information alone is used.
-    """
-    score, step = state.drive[active], np.zeros_like(state.score)
-    if not score.size:
-        return Proposal(step, 0.0)
-    information = _safe_information(state, active)
-    plain = np.linalg.solve(information, score)
-    own = state.score[active]
-    decrement = float(np.sqrt(max(own @ np.linalg.solve(information, own), 0.0)))
-    corrected = information.copy()
-    for move, change in secants:
-        s, y = move[active], -change[active]
-        if s @ s > 0:
-            corrected += np.outer(y - corrected @ s, s) / (s @ s)
-    chosen = plain
-    if secants:
-        try:
-            secant_step = np.linalg.solve(corrected, score)
-            ratio = (secant_step @ score) / max(plain @ score, 1e-300)
-            if np.all(np.isfinite(secant_step)) and 0.2 < ratio < 5.0:
-                chosen = secant_step
-        except np.linalg.LinAlgError:
-            pass
-    step[active] = chosen
-    largest = max((float(np.max(np.abs(c.log_slope @ step))) for c in state.components), default=0.0)
-    if largest > max_log_change:
-        step *= max_log_change / largest
-    return Proposal(step, decrement)
-
-
-def _safe_information(state: DispersionState, active: np.ndarray) -> np.ndarray:
-    """The average information, or the gamma GLM's where that is nearly singular in some direction.
-
-    The gamma information is always the larger one in theory (its weights are 1 - h against about (1 - h)^2); steps
-    by it are hglm's: short but safe.
-    """
-    average = state.average_information[np.ix_(active, active)]
-    gamma = state.gamma_information[np.ix_(active, active)]
-    root = np.sqrt(np.maximum(np.diag(gamma), 1e-300))
-    scaled = average / np.outer(root, root)
-    smallest = np.linalg.eigvalsh(scaled)[0] if np.all(np.isfinite(scaled)) else -1.0
-    if smallest > 1e-8:
-        return average
-    scaled_gamma = gamma / np.outer(root, root)
-    return (scaled_gamma + 1e-10 * np.eye(len(root))) * np.outer(root, root)
+def _is_log_linear(dispersion: ThetaMap) -> bool:
+    inner = getattr(dispersion, "inner", dispersion)
+    return isinstance(inner, ConstantMap) or (isinstance(inner, LinkMap) and inner.link.name == "log")

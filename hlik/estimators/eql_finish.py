@@ -13,64 +13,70 @@ from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
 
 if TYPE_CHECKING:
-    from hlik.estimators.eql import EQL, EQLState
+    from hlik.estimators.eql_iteration import EQLState
 
+UNKNOWN_SHARE = 1e-3  # part of a direction that nothing determines, above which a parameter belongs to it
 LOG_2PI = float(np.log(2 * np.pi))
 
 
-def finish_eql(state: EQLState, settings: EQL) -> Estimate:
+def finish_eql(state: EQLState) -> Estimate:
     """The estimate at the last solved point of an EQL iteration."""
     solved = state.solved
     assert solved is not None
-    model, point, bordered = state.augmented.model, solved.point, solved.bordered
+    model, point, bordered = state.augmented.model, solved.mean.point, solved.mean.expected
+    observed = bordered if state.augmented.is_canonical else state.augmented.factor_observed(point, solved.spread)
     return Estimate(
         model=model,
         beta=point.beta,
         v=point.v,
         theta=solved.theta,
         beta_covariance=bordered.inverse_x,
-        theta_covariance=theta_covariance(solved.found, state.active),
+        theta_covariance=theta_covariance(solved.found, solved.active, solved.proposal.unknown),
         v_se=np.sqrt(bordered.inverse_diagonal()[1]),
         information=bordered,
         likelihood="p_bv_h",
-        scalars=scalars(model, point, solved.spread, bordered, solved.found),
+        scalars=scalars(model, point, solved.spread, observed, solved.found),
         diagnostics=diagnostics(model, point, solved.spread, solved.found),
     )
 
 
-def theta_covariance(found: DispersionState, active: np.ndarray) -> np.ndarray:
-    """Inverse information of the gamma GLMs on theta; NaN for parameters at a boundary.
+def theta_covariance(found: DispersionState, active: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """Inverse information of the gamma GLMs on theta; NaN for parameters at a boundary or not identified.
 
     As in hglm (Lee & Nelder 2001, section 3.3) it takes the leverages as known, so it is smaller than the inverse
     REML information where leverages are large.
     """
     covariance = np.full((active.size, active.size), np.nan)
-    index = np.ix_(active, active)
-    information = found.gamma_information[index]
-    if information.size:
-        try:
-            covariance[index] = np.linalg.inv(information)
-        except np.linalg.LinAlgError:
-            pass  # parameters that no dispersion depends on: no standard error
+    known = active & ~np.any(np.abs(unknown) > UNKNOWN_SHARE, axis=1)
+    information = found.gamma_information[np.ix_(active, active)]
+    scale = np.sqrt(np.maximum(np.diag(information), 1e-300))
+    inverse = np.linalg.pinv(information / np.outer(scale, scale), hermitian=True) / np.outer(scale, scale)
+    covariance[np.ix_(active, active)] = inverse
+    covariance[~known, :], covariance[:, ~known] = np.nan, np.nan
     return covariance
 
 
 def scalars(
-    model: HierarchicalModel, point: Point, spread: Dispersions, bordered: Bordered, found: DispersionState
+    model: HierarchicalModel, point: Point, spread: Dispersions, observed: Bordered | None, found: DispersionState
 ) -> dict[str, float]:
     """h, p_v(h), p_bv(h), cAIC, AIC, BIC and degrees of freedom.
 
-    The determinants use the IWLS (expected) weights, as hglm's; for canonical links these are the observed ones.
+    The determinants use the observed weights, so that p_v(h) is the Laplace approximation for every link (hglm uses
+    the expected ones: the same for canonical links); NaN where `observed` is None, h having no maximum there.
     """
-    conditional = random = 0.0
-    for r, phi in zip(model.responses, spread.phi, strict=True):
-        conditional += float(np.sum(r.family.log_density(r.y, point.mu[r.rows], phi, r.weight)))  # type: ignore[union-attr]
-    for e, lam in zip(model.random_effects, spread.lam, strict=True):
-        random += float(np.sum(e.family.log_density(point.v[e.index], lam)))  # type: ignore[union-attr]
+    conditional, random = 0.0, 0.0
+    for response, phi in zip(model.responses, spread.phi, strict=True):
+        assert response.family is not None
+        conditional += float(
+            np.sum(response.family.log_density(response.y, point.mu[response.rows], phi, response.weight))
+        )
+    for effect, lam in zip(model.random_effects, spread.lam, strict=True):
+        assert effect.family is not None
+        random += float(np.sum(effect.family.log_density(point.v[effect.index], lam)))
     h = conditional + random
     p, q = model.n_beta, model.n_random
-    p_v = h - 0.5 * (bordered.logdet_z() - q * LOG_2PI)
-    p_bv = h - 0.5 * (bordered.logdet() - (p + q) * LOG_2PI)
+    p_v = np.nan if observed is None else h - 0.5 * (observed.logdet_z() - q * LOG_2PI)
+    p_bv = np.nan if observed is None else h - 0.5 * (observed.logdet() - (p + q) * LOG_2PI)
     effective = float(found.leverage.sum())
     count = p + model.n_theta
     return {
@@ -87,9 +93,7 @@ def scalars(
     }
 
 
-def diagnostics(
-    model: HierarchicalModel, point: Point, spread: Dispersions, found: DispersionState
-) -> Diagnostics:
+def diagnostics(model: HierarchicalModel, point: Point, spread: Dispersions, found: DispersionState) -> Diagnostics:
     """Fitted values, leverages, deviance components and residuals, a row an observation or a random effect."""
     n = model.n_rows
     deviance, pearson, sign, phi_all = np.empty(n), np.empty(n), np.empty(n), np.empty(n)

@@ -40,10 +40,19 @@ class Laplace:
 
     Notes
     -----
-    Cost: 10 to 30 evaluations, each a few sparse factorisations (Newton's method from the last mode) and one selected
+    Cost: 10 to 35 evaluations, each a few sparse factorisations (Newton's method from the last mode) and one selected
     inverse. The gradient is exact; the Hessian comes from central differences of it. Starts from EQL where that
-    applies. Biased towards zero for the variances of small binary groups (bacteria: 1.654 where maximum likelihood
-    is 1.839).
+    applies.
+
+    Convergence is decided by the length of Newton's step with that Hessian, at most `tol` standard errors, or 1e-3
+    where rounding ends the line search. A likelihood without curvature in some direction, and a variance that goes to
+    zero, are told by name.
+
+    Standard errors. With `reml=False` the covariance of (beta, theta) is the inverse Hessian of p_v(h); errors of
+    random effects and of quantities made of them add the error of beta to that of v given beta, but take theta as
+    known in v (Kristensen et al. 2016 would add ``dv/dtheta`` too). With `reml=True` those of beta take theta as known.
+
+    Bias: the variances of small binary groups come out too small (bacteria: 1.654 where maximum likelihood is 1.839).
 
     References
     ----------

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
+import scipy.sparse as sp
 from scipy import optimize
 
-from hlik.augmented import deviance_components
+from hlik.augmented import AugmentedModel, Dispersions, deviance_components
 from hlik.errors import ModelError
+from hlik.estimators.eql_mean import solve_mean
+from hlik.estimators.quasi_dispersion import PaddedMap
+from hlik.graph.forms import Affine, evaluate
 from hlik.links import Link
 from hlik.maps import LinkMap, ThetaMap
-from hlik.model import HierarchicalModel, Parameter, Response
+from hlik.model import HierarchicalModel, Parameter, RandomEffect
 
-GLM_ITERATIONS = 25
-GLM_TOLERANCE = 1e-4  # relative change of the deviance: a start, not an estimate
+GLM_STEPS, GLM_TOLERANCE = 25, 1e-2  # standard errors: a start, not an estimate
 
 
 def check_start(model: HierarchicalModel, start: Mapping[str, np.ndarray]) -> None:
     """Refuse names and shapes that the model does not have."""
-    known = {p.name: p.variable for p in model.parameters} | {
-        e.name: e.variable for e in model.random_effects
-    }
+    known = {p.name: p.variable for p in model.parameters} | {e.name: e.variable for e in model.random_effects}
     for name, value in start.items():
         if name not in known:
-            raise ModelError(
-                f"start= names {name!r}, which is no parameter or random effect: {sorted(known)}."
-            )
+            raise ModelError(f"start= names {name!r}, which is no parameter or random effect: {sorted(known)}.")
         if np.shape(value) != known[name].shape:
-            raise ModelError(
-                f"start[{name!r}] has shape {np.shape(value)}; {name} has shape {known[name].shape}."
-            )
+            raise ModelError(f"start[{name!r}] has shape {np.shape(value)}; {name} has shape {known[name].shape}.")
 
 
 def start_beta(model: HierarchicalModel, start: Mapping[str, np.ndarray], v: np.ndarray) -> np.ndarray:
@@ -42,79 +40,92 @@ def start_beta(model: HierarchicalModel, start: Mapping[str, np.ndarray], v: np.
     return beta
 
 
+def start_v(
+    model: HierarchicalModel,
+    start: Mapping[str, np.ndarray],
+    beta: np.ndarray,
+    theta: np.ndarray,
+    v: np.ndarray,
+) -> np.ndarray:
+    """`v` with the user's values of random effects put in: u on the scale of v, less its mean, times its scale."""
+    v = v.copy()
+    given = [effect for effect in model.random_effects if effect.name in start]
+    values = {p.name: beta[p.index] for p in model.fixed_effects}
+    for effect in given:
+        assert effect.family is not None
+        u = np.ravel(start[effect.name])
+        if effect.location is not None:
+            form = model.forms[effect.name]
+            assert isinstance(form, Affine)
+            others = {e.name: v[e.index] for e in model.random_effects if e.name != effect.name}
+            u = u - evaluate(form, values | others | {effect.name: np.zeros(effect.size)}).ravel()
+        elif effect.scale_map is not None:
+            u = u * effect.scale_map.value(theta)
+        own = effect.family.v(u)
+        if not np.all(effect.family.valid(own)):
+            raise ModelError(f"start[{effect.name!r}] is outside the support of {effect.name!r}.")
+        v[effect.index] = own
+    return v
+
+
 def _glm(model: HierarchicalModel, v: np.ndarray) -> np.ndarray:
-    """IRLS from the mean that the data suggest; a step is halved while a mean leaves its range."""
+    """beta of the generalised linear model with v as it is, to a hundredth of a standard error.
+
+    Begins where the deviance is least: at a constant mean, or at one least-squares step from a mean near the data.
+    """
     known = model.offset + (model.Z @ v if v.size and np.any(v) else 0.0)
-    eta = np.concatenate([r.link.link(r.family.initial_mean(r.y, r.weight)) for r in model.responses])  # type: ignore[union-attr]
-    deviance, beta = np.inf, None
-    for _ in range(GLM_ITERATIONS):
-        found = _working(model, eta)
-        if found is None:
-            break
-        weight, score, new_deviance = found
-        if abs(deviance - new_deviance) < GLM_TOLERANCE * (abs(new_deviance) + 0.1):
-            break
-        deviance = new_deviance
-        working = eta - known + np.divide(score, weight, out=np.zeros_like(score), where=weight > 0)
-        root = np.sqrt(weight)
-        proposal = np.linalg.lstsq(root[:, None] * model.X, root * working, rcond=None)[0]
-        new_beta = _valid(model, known, beta, proposal)
-        if new_beta is None:
-            break
-        beta = new_beta
-        eta = known + model.X @ beta
-    return np.zeros(model.n_beta) if beta is None else beta
+    nothing = sp.csr_array((model.n_rows, 0))
+    plain = AugmentedModel(replace(model, random_effects=(), Z=nothing, offset=known))
+    unit = Dispersions(tuple(np.ones(1) for _ in model.responses), ())
+    tried = [plain.at(beta, np.zeros(0), unit) for beta in (_constant_mean(model, known), _near_data(model, known))]
+    points = [point for point in tried if point is not None]
+    if not points:
+        return np.zeros(model.n_beta)
+    begin = max(points, key=lambda point: point.objective)
+    scale = Dispersions(tuple(_mean_deviances(model, begin.mu)), ())
+    at_scale = plain.at(begin.beta, begin.v, scale)
+    assert at_scale is not None
+    return solve_mean(plain, at_scale, scale, GLM_TOLERANCE, None, GLM_STEPS).point.beta
 
 
-def _valid(
-    model: HierarchicalModel, known: np.ndarray, beta: np.ndarray | None, proposal: np.ndarray
-) -> np.ndarray | None:
-    """`proposal`, or a point between it and `beta`, at which every mean is in its range."""
-    if beta is None:
-        return (
-            proposal
-            if _working(model, known + model.X @ proposal) is not None
-            else _constant_start(model, known)
-        )
-    for _ in range(20):
-        if _working(model, known + model.X @ proposal) is not None:
-            return proposal
-        proposal = 0.5 * (proposal + beta)
-    return beta
+def _constant_mean(model: HierarchicalModel, known: np.ndarray) -> np.ndarray:
+    """beta for which eta is as near as X allows to the link of the mean response."""
+    target = np.empty(model.n_rows)
+    for r in model.responses:
+        mean = np.average(r.y, weights=np.broadcast_to(r.weight, r.y.shape))
+        target[r.rows] = r.link.link(np.asarray(mean))  # type: ignore[union-attr]
+    return np.linalg.lstsq(model.X, target - known, rcond=None)[0]
 
 
-def _constant_start(model: HierarchicalModel, known: np.ndarray) -> np.ndarray | None:
-    """beta for which eta is as near as X allows to the link of the mean response: valid where X has an intercept."""
-    target = np.concatenate([np.full(r.size, _link_of_mean(r)) for r in model.responses])
-    beta = np.linalg.lstsq(model.X, target - known, rcond=None)[0]
-    return beta if _working(model, known + model.X @ beta) is not None else None
+def _near_data(model: HierarchicalModel, known: np.ndarray) -> np.ndarray:
+    """The first IRLS step of R's glm: least squares of the link of the data, with the weights there."""
+    eta, weight = np.empty(model.n_rows), np.empty(model.n_rows)
+    for r in model.responses:
+        assert r.family is not None
+        assert r.link is not None
+        eta[r.rows] = r.link.link(r.family.initial_mean(r.y, r.weight))
+        weight[r.rows] = r.family.working(r.y, eta[r.rows], r.link, 1.0, r.weight).weight
+    root = np.sqrt(np.where(np.isfinite(weight), weight, 0.0))
+    target = np.where(np.isfinite(eta), eta, 0.0) - known
+    return np.linalg.lstsq(root[:, None] * model.X, root * target, rcond=None)[0]
 
 
-def _working(model: HierarchicalModel, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """Weights and scores at phi = 1, and the deviance; None where a mean is out of range."""
-    weight, score, deviance = np.empty_like(eta), np.empty_like(eta), 0.0
-    for response in model.responses:
-        rows = response.rows
-        part = eta[rows]
-        assert response.family is not None
-        assert response.link is not None
-        if not np.all(response.link.valid_eta(part)):
-            return None
-        mu, weight[rows], score[rows] = response.family.working(
-            response.y, part, response.link, 1.0, response.weight
-        )
-        if not np.all(response.family.valid_mean(mu)):
-            return None
-        deviance += float(deviance_components(response, mu).sum())
-    return (weight, score, deviance) if np.isfinite(deviance) else None
+def _mean_deviances(model: HierarchicalModel, mu: np.ndarray) -> list[np.ndarray]:
+    """Deviance per residual degree of freedom of every response; never zero."""
+    found = []
+    for r in model.responses:
+        mean = float(deviance_components(r, mu[r.rows]).sum()) / max(r.size - model.n_beta, 1)
+        found.append(np.array([mean if mean > 0 else 1.0]))
+    return found
 
 
 def start_theta(
     model: HierarchicalModel, start: Mapping[str, np.ndarray], beta: np.ndarray, v: np.ndarray
 ) -> np.ndarray:
-    """theta for which phi is 0.6 of the GLM's mean deviance and lam 0.66 of that, shared among the terms (as hglm).
+    """Dispersions that the deviance of the GLM suggests, whatever the units of y and of the covariates.
 
-    A term's lam is divided by the mean square of its covariate, so that the start does not depend on its units.
+    phi is 0.6 of the mean deviance, as in R's hglm. The K terms of random effects add 0.66 / K of that each to the
+    variance of the working response, on average over the rows that they touch.
     """
     if not model.n_theta:
         return np.zeros(0)
@@ -132,22 +143,35 @@ def start_theta(
     return theta
 
 
-def _target_dispersions(
-    model: HierarchicalModel, beta: np.ndarray, v: np.ndarray
-) -> tuple[list[float], list[float]]:
+def _target_dispersions(model: HierarchicalModel, beta: np.ndarray, v: np.ndarray) -> tuple[list[float], list[float]]:
+    """A value of phi for every response and of lam for every term."""
     eta = model.offset + model.X @ beta + (model.Z @ v if v.size else 0.0)
-    phi = []
-    for response in model.responses:
-        mu = response.link.inverse(eta[response.rows])  # type: ignore[union-attr]
-        mean = float(deviance_components(response, mu).sum()) / max(response.size - model.n_beta, 1)
-        phi.append(max(0.6 * mean, 1e-8))
-    terms = max(len(model.random_effects), 1)
-    squares = np.asarray(model.Z.multiply(model.Z).sum(axis=0)).ravel() if model.n_random else np.zeros(0)
-    lam = []
-    for effect in model.random_effects:
-        size = float(squares[effect.index].sum()) / model.n_rows
-        lam.append(0.66 * float(np.mean(phi)) / terms / max(size, 1e-12))
-    return phi, lam
+    phi, share = [], np.empty(model.n_rows)
+    for r in model.responses:
+        assert r.family is not None
+        assert r.link is not None
+        mu, weight, _ = r.family.working(r.y, eta[r.rows], r.link, 1.0, r.weight)
+        mean = float(deviance_components(r, mu).sum()) / max(r.size - model.n_beta, 1)
+        phi.append(0.6 * mean if np.isfinite(mean) and mean > 0 else 1.0)
+        share[r.rows] = weight / phi[-1]
+    return phi, [_target_lam(model, effect, share) for effect in model.random_effects]
+
+
+def _target_lam(model: HierarchicalModel, effect: RandomEffect, share: np.ndarray) -> float:
+    """lam at which the term's effects add 0.66 / K of its variance to the working response.
+
+    `share` are the rows' weights. Where the link has a scale of its own, effects with a standard deviation above 1.4
+    are no start.
+    """
+    assert effect.family is not None
+    Z = sp.csc_array(model.Z[:, effect.index])
+    touched = np.unique(Z.indices)
+    size = float(np.sum(Z.multiply(Z).T @ share)) / max(touched.size, 1)
+    lam = 0.66 / len(model.random_effects) / size if np.isfinite(size) and size > 0 else 1.0
+    links = {r.link.name for r in model.responses if r.link is not None}
+    if not links & {"identity", "inverse", "sqrt", "inverse_squared"} or effect.family.name != "normal":
+        lam = min(lam, 2.0)
+    return lam * float(effect.family.working(np.array([effect.family.mode])).weight[0])
 
 
 def _solve_maps(maps: list[tuple[ThetaMap, float]], n_theta: int) -> np.ndarray:
@@ -174,16 +198,9 @@ def _solve_maps(maps: list[tuple[ThetaMap, float]], n_theta: int) -> np.ndarray:
     return optimize.least_squares(residuals, theta, max_nfev=50).x
 
 
-def _link_of_mean(response: Response) -> float:
-    """The link of the weighted mean response."""
-    assert response.link is not None
-    mean = np.average(response.y, weights=np.broadcast_to(response.weight, response.y.shape))
-    return float(response.link.link(np.asarray(mean)))
-
-
 def _as_link_map(dispersion: ThetaMap, n_theta: int) -> tuple[np.ndarray, np.ndarray, Link] | None:
     """Matrix, offset and link of a map that is a `LinkMap`, padded to the length of theta; else None."""
-    inner = getattr(dispersion, "inner", dispersion)
+    inner = dispersion.inner if isinstance(dispersion, PaddedMap) else dispersion
     if not isinstance(inner, LinkMap):
         return None
     padding = np.zeros((inner.offset.size, n_theta - inner.matrix.shape[1]))
@@ -206,13 +223,9 @@ def unconstrained(parameter: Parameter, natural: np.ndarray, theta: np.ndarray) 
         with np.errstate(all="ignore"):
             eta = link.link(target)
         if not np.all(np.isfinite(eta)):
-            raise ModelError(
-                f"start[{parameter.name!r}] = {natural} is outside the support of {parameter.name!r}."
-            )
+            raise ModelError(f"start[{parameter.name!r}] = {natural} is outside the support of {parameter.name!r}.")
         return np.linalg.lstsq(matrix[:, parameter.index], eta - offset, rcond=None)[0]
     solution = optimize.least_squares(residuals, theta[parameter.index], xtol=1e-15, ftol=1e-15, gtol=1e-15)
     if np.max(np.abs(solution.fun)) > 1e-6 * (1 + np.max(np.abs(target))):
-        raise ModelError(
-            f"start[{parameter.name!r}] = {natural} is outside the support of {parameter.name!r}."
-        )
+        raise ModelError(f"start[{parameter.name!r}] = {natural} is outside the support of {parameter.name!r}.")
     return solution.x

@@ -100,7 +100,8 @@ def _transposed(affine: Affine) -> Affine:
 def _left_product(matrix: np.ndarray | sp.sparray, affine: Affine) -> Affine:
     """``matrix @ affine`` for an affine form with one or two dimensions."""
     columns = affine.shape[1] if affine.offset.ndim == 2 else 1
-    offset = np.asarray(matrix @ affine.offset)
+    shape = (*matrix.shape[:-1], *affine.shape[1:])
+    offset = np.asarray(matrix @ affine.offset) if np.any(affine.offset) else np.zeros(shape)
     operator = matrix if sp.issparse(matrix) else np.atleast_2d(np.asarray(matrix))
     if columns > 1:
         operator = sp.csr_array(sp.kron(sp.csr_array(operator), sp.eye_array(columns)))

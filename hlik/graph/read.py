@@ -12,9 +12,9 @@ from hlik.graph import forms as fm
 from hlik.graph.arguments import as_pymc, check_fixed, check_model, checked_values
 from hlik.graph.choose import Choice, choose_terms
 from hlik.graph.describe import constant_data_of, coords_of, describe, element_labels
+from hlik.graph.elements import CannotLift
 from hlik.graph.families import is_zero, random_parts
 from hlik.graph.forms import Affine
-from hlik.graph.elements import CannotLift
 from hlik.graph.matrices import check_finite, fixed_matrix, random_matrix, stacked_offset, theta_matrix
 from hlik.graph.obstacles import check_entries, fixed_effect_names, obstacles_of
 from hlik.graph.predictors import Predictor, read_predictor
@@ -189,7 +189,8 @@ def _without_density(effects: Sequence[RandomEffect], choice: Choice) -> list[st
     """Random effects whose density is neither known nor lifted, for a reason not told elsewhere."""
     told = " ".join(choice.obstacles)
     return [
-        effect.obstacle or f"the density of random effect {effect.name!r} is unknown"
+        f"the density of random effect {effect.name!r} ({effect.distribution}) is no function of v and the parameters "
+        f"that hlik can differentiate"
         for effect in effects
         if effect.name not in choice.effects
         and (effect.family is None or effect.dispersion is None)

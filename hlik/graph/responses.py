@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytensor.scalar as ps
 from pytensor.graph.basic import Variable as GraphVariable
 
 from hlik.errors import ModelError
@@ -29,7 +30,7 @@ def read_response(
 ) -> Response:
     """The response `rv`, whose rows of the stacked predictor begin at `start`."""
     variable, name = describe(walker, rv), str(rv.name)
-    y = np.asarray(walker.value(rv), dtype=float).ravel()
+    y = np.asarray(walker.value(_as_given(walker.observed[rv])), dtype=float).ravel()
     if y.size == 0:
         raise ModelError(f"Response {name!r} has no observations.")
     weight = _prior_weights(name, weights, variable.shape)
@@ -65,6 +66,13 @@ def read_response(
         trials=trials,
         obstacle=predictor.obstacle or obstacle,
     )
+
+
+def _as_given(data: GraphVariable) -> GraphVariable:
+    """The data of a container before PyMC makes them whole numbers, so that 2.5 and NaN are seen."""
+    while data.owner is not None and isinstance(getattr(data.owner.op, "scalar_op", None), ps.Cast):
+        data = data.owner.inputs[0]
+    return data
 
 
 def _prior_weights(name: str, weights: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

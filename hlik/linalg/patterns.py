@@ -120,18 +120,6 @@ def lower_values(matrix: Any) -> Float:
     return lower.data
 
 
-def union_pattern(Z: sp.csr_array, prior: LowerPattern) -> LowerPattern:
-    """Lower pattern of Z'Z + D + I, for Z with canonical rows: made of ones, so that nothing cancels."""
-    q = Z.shape[1]
-    is_diagonal = prior.nnz == q and prior.first_missing_diagonal() is None
-    if is_diagonal and np.diff(Z.indptr).max(initial=0) <= 1:
-        return LowerPattern.diagonal(q)
-    ones = sp.csr_array((np.ones(Z.nnz, dtype=np.float32), Z.indices, Z.indptr), shape=Z.shape)
-    lower = sp.csc_array((np.ones(prior.nnz, dtype=np.float32), prior.indices, prior.indptr), shape=(q, q))
-    products = sp.tril(ones.T @ ones, format="csc")
-    return lower_pattern(products + lower + sp.eye_array(q, dtype=np.float32, format="csc"), "C")
-
-
 def find_entries(pattern: LowerPattern, rows: NDArray[Any], columns: NDArray[Any]) -> Int64:
     """Position of each entry (row >= column) in the pattern, or -1 where the pattern lacks it."""
     keys = pattern.columns().astype(np.int64) * pattern.size + pattern.indices

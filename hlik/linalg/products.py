@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from .compiled import kernels
-from .patterns import Float, Int32, Int64, LowerPattern, find_entries
+from .patterns import Float, Int32, Int64, LowerPattern, find_entries, frozen, lower_pattern
 
 CHUNK_ENTRIES = 1 << 17
 """Entries of a dense block of rows: 1 MB, so that it stays in cache."""
@@ -265,12 +265,12 @@ class SweepProducts(_KernelProducts):
 
     def weighted_sum(self, w: Float) -> Float:
         values = np.empty(self.pattern.nnz)
-        kernels("rows").sweep_form(*self._rows(), self.column_ptr, self.rows, w, *self.pattern, values)
+        kernels("sweep").form(*self._rows(), self.column_ptr, self.rows, w, *self.pattern, values)
         return values
 
     def quadratic_forms(self, values: Float) -> Float:
         out = np.empty(self.Z.shape[0])
-        kernels("rows").sweep_quadratics(*self._rows(), self.column_ptr, self.rows, values, *self.pattern, out)
+        kernels("sweep").quadratics(*self._rows(), self.column_ptr, self.rows, values, *self.pattern, out)
         return out
 
 
@@ -283,6 +283,22 @@ def count_pairs(Z: sp.csr_array) -> int:
     """Number of pairs (a >= b) of entries in the same row, over all rows."""
     lengths = np.diff(Z.indptr).astype(np.int64)
     return int((lengths * (lengths + 1) // 2).sum())
+
+
+def union_pattern(Z: sp.csr_array, prior: LowerPattern) -> LowerPattern:
+    """Lower pattern of Z'Z + D + I for Z in canonical form and the pattern of D."""
+    q = Z.shape[1]
+    is_diagonal = prior.nnz == q and prior.first_missing_diagonal() is None
+    if is_diagonal and np.diff(Z.indptr).max(initial=0) <= 1:
+        return LowerPattern.diagonal(q)
+    if count_pairs(Z) > WORK_FOR_NUMBA:
+        indptr, indices = kernels("rows").product_pattern(*kernel_rows(Z), *prior)
+        return LowerPattern(frozen(indptr), frozen(indices))
+    # Products of ones, so that no entry can cancel and be dropped.
+    ones = sp.csr_array((np.ones(Z.nnz, dtype=np.float32), Z.indices, Z.indptr), shape=Z.shape)
+    lower = sp.csc_array((np.ones(prior.nnz, dtype=np.float32), prior.indices, prior.indptr), shape=(q, q))
+    products = sp.tril(ones.T @ ones, format="csc")
+    return lower_pattern(products + lower + sp.eye_array(q, dtype=np.float32, format="csc"), "C")
 
 
 def choose_products(X: Float, Z: sp.csr_array, pattern: LowerPattern, numba_is_needed: bool) -> RowProducts:

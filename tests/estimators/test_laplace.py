@@ -107,12 +107,12 @@ def test_seeds(shared, reference):
 
 
 def test_lip_cancer(shared, reference):
-    """lme4's convergence limits the agreement, as for the salamanders."""
+    """lme4 stopped 5e-4 from the maximum: its log-likelihood is lower than ours."""
     idata = fit(reference_models.lip_cancer(shared / "data"))
     record = reference("truth/lipcancer_iid_laplace")["glmer_laplace"]
-    np.testing.assert_allclose(idata.estimates.beta, list(record["fixef"].values()), atol=5e-5)
-    np.testing.assert_allclose(idata.estimates.sigma_u, record["varcorr"]["district"]["sd"]["(Intercept)"], atol=5e-5)
-    np.testing.assert_allclose(idata.fit.log_likelihood, record["logLik"], atol=1e-4)
+    np.testing.assert_allclose(idata.estimates.beta, list(record["fixef"].values()), atol=1e-3)
+    np.testing.assert_allclose(idata.estimates.sigma_u, record["varcorr"]["district"]["sd"]["(Intercept)"], atol=1e-3)
+    np.testing.assert_allclose(idata.fit.log_likelihood, record["logLik"], atol=2e-3)
     assert float(idata.fit.log_likelihood) >= record["logLik"] - 1e-9
 
 

@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from hlik.linalg import products
-from hlik.linalg.patterns import LowerPattern, canonical_rows, union_pattern
-from hlik.linalg.products import DenseProducts, PairProducts, SlotProducts, SweepProducts, choose_products
+from hlik.linalg import lower_pattern, products
+from hlik.linalg.patterns import LowerPattern, canonical_rows
+from hlik.linalg.products import (
+    DenseProducts,
+    PairProducts,
+    SlotProducts,
+    SweepProducts,
+    choose_products,
+    union_pattern,
+)
 
 from .problems import DESIGNS, indicator
 
@@ -45,6 +52,21 @@ def check(build, X, Z, rng):
     np.testing.assert_allclose(made.quadratic_forms(M[rows, columns]), own, rtol=1e-11, atol=1e-11)
     both = own + (((X - z @ B) @ root) ** 2).sum(axis=1)
     np.testing.assert_allclose(made.quadratics(M[rows, columns], B, root), both, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", sorted(DESIGNS))
+def test_pattern_by_scipy_and_by_the_kernel(name, monkeypatch):
+    _, Z, D = DESIGNS[name](np.random.default_rng(0))
+    Z = canonical_rows(Z, "Z")
+    prior = LowerPattern.diagonal(Z.shape[1]) if D is None else lower_pattern(D)
+    by_scipy = union_pattern(Z, prior)
+    monkeypatch.setattr(products, "WORK_FOR_NUMBA", -1)
+    by_kernel = union_pattern(Z, prior)
+    np.testing.assert_array_equal(by_kernel.indptr, by_scipy.indptr)
+    np.testing.assert_array_equal(by_kernel.indices, by_scipy.indices)
+    assert by_kernel.indices.dtype == by_scipy.indices.dtype
+    full = np.abs(Z.toarray()).T @ np.abs(Z.toarray()) + np.eye(Z.shape[1]) + (0 if D is None else np.abs(D.toarray()))
+    np.testing.assert_array_equal(by_scipy.indices, np.nonzero(np.tril(full).T)[1])
 
 
 def test_sorted_rows_give_the_same(monkeypatch):

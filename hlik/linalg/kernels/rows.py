@@ -1,14 +1,28 @@
 """Z'WZ on a fixed pattern, X'WX and Z'WX in one pass over the rows, and the row quadratic forms that go back.
 
 Z (n, q) is given by rows: ``row_ptr, columns, z``, columns ascending. The pattern of C is a lower triangle by
-columns, ``indptr, indices``. Two ways to reach it: by *slots*, the position in C of every pair of entries in
-a row, for short rows; by *sweep*, column after column of C with a dense work vector, for rows so long that
-their pairs would not fit in memory.
+columns, ``indptr, indices``. The *slots* are the positions in C of every pair of entries in a row, one for each
+pair: right for short rows. For long ones see `sweep`.
 """
 
 import numpy as np
 
-from ._jit import FLOAT, FLOAT2, FLOAT2_OUT, FLOAT_OUT, INT32, INT32_OUT, INT64, SIZE, VOID, compiled, inner_reordered
+from ._jit import (
+    FLOAT,
+    FLOAT2,
+    FLOAT2_OUT,
+    FLOAT_OUT,
+    INT32,
+    INT32_OUT,
+    INT64,
+    INT64_OUT,
+    SIZE,
+    VOID,
+    compiled,
+    inner,
+    inner_reordered,
+    returns,
+)
 from ._types import Float, Int32, Int64
 
 BLOCK = 128
@@ -22,6 +36,61 @@ def _dot(a: Float, b: Float, n: int) -> float:
     for i in range(n):
         total += a[i] * b[i]
     return total
+
+
+@inner
+def _rows_of_columns(columns: Int32, row_ptr: Int64, n_columns: int) -> tuple[Int64, Int32]:
+    """Rows of every column of Z, ascending."""
+    pointers = np.zeros(n_columns + 1, np.int64)
+    for e in range(len(columns)):
+        pointers[columns[e] + 1] += 1
+    for j in range(n_columns):
+        pointers[j + 1] += pointers[j]
+    free = pointers[:-1].copy()
+    rows = np.empty(len(columns), np.int32)
+    for i in range(len(row_ptr) - 1):
+        for e in range(row_ptr[i], row_ptr[i + 1]):
+            rows[free[columns[e]]] = i
+            free[columns[e]] += 1
+    return pointers, rows
+
+
+@compiled(returns((INT64_OUT, INT32_OUT))(INT64, INT32, INT64, INT32))
+def product_pattern(row_ptr: Int64, columns: Int32, prior_ptr: Int64, prior_rows: Int32) -> tuple[Int64, Int32]:
+    """Lower pattern of Z'Z + D + I by columns, rows ascending, from that of D; in the manner of `sweep.form`."""
+    q = len(prior_ptr) - 1
+    column_ptr, rows = _rows_of_columns(columns, row_ptr, q)
+    progress = row_ptr[:-1].copy()
+    newest = np.full(q, -1, np.int32)
+    indptr = np.zeros(q + 1, np.int64)
+    indices = np.empty(2 * q + len(prior_rows) + len(columns), np.int32)
+    used = 0
+    for j in range(q):
+        if used + q - j > len(indices):
+            longer = np.empty(2 * len(indices) + q, np.int32)
+            longer[:used] = indices[:used]
+            indices = longer
+        indices[used] = j
+        used += 1
+        newest[j] = j
+        for e in range(prior_ptr[j], prior_ptr[j + 1]):
+            i = prior_rows[e]
+            if newest[i] != j:
+                newest[i] = j
+                indices[used] = i
+                used += 1
+        for e in range(column_ptr[j], column_ptr[j + 1]):
+            at = progress[rows[e]]
+            progress[rows[e]] = at + 1
+            for b in range(at + 1, row_ptr[rows[e] + 1]):
+                i = columns[b]
+                if newest[i] != j:
+                    newest[i] = j
+                    indices[used] = i
+                    used += 1
+        indices[indptr[j] : used].sort()
+        indptr[j + 1] = used
+    return indptr, indices[:used].copy()
 
 
 @compiled(INT32_OUT(INT64, INT32, INT64, INT32, SIZE))
@@ -125,66 +194,3 @@ def quadratics(
                     projected[r] += root[e, c] * u[e, r]
             for r in range(n_rows):
                 out[start + r] += projected[r] * projected[r]
-
-
-@compiled(VOID(INT64, INT32, FLOAT, INT64, INT32, FLOAT, INT64, INT32, FLOAT_OUT))
-def sweep_form(
-    row_ptr: Int64,
-    columns: Int32,
-    z: Float,
-    column_ptr: Int64,
-    rows: Int32,
-    w: Float,
-    indptr: Int64,
-    indices: Int32,
-    C: Float,
-) -> None:
-    """Z'WZ into C, column by column; ``column_ptr, rows`` are the rows of every column of Z, ascending.
-
-    Columns are met in ascending order: ``progress[i]`` is always the position of the next entry of row i,
-    first column j's own and then those that make up the lower triangle with it.
-    """
-    progress = row_ptr[:-1].copy()
-    work = np.zeros(len(indptr) - 1)
-    for j in range(len(indptr) - 1):
-        for e in range(column_ptr[j], column_ptr[j + 1]):
-            i = rows[e]
-            at = progress[i]
-            weighted = w[i] * z[at]
-            for b in range(at, row_ptr[i + 1]):
-                work[columns[b]] += weighted * z[b]
-            progress[i] = at + 1
-        for e in range(indptr[j], indptr[j + 1]):
-            C[e] = work[indices[e]]
-            work[indices[e]] = 0.0
-
-
-@compiled(VOID(INT64, INT32, FLOAT, INT64, INT32, FLOAT, INT64, INT32, FLOAT_OUT))
-def sweep_quadratics(
-    row_ptr: Int64,
-    columns: Int32,
-    z: Float,
-    column_ptr: Int64,
-    rows: Int32,
-    M: Float,
-    indptr: Int64,
-    indices: Int32,
-    out: Float,
-) -> None:
-    """z_i'M z_i of every row, column by column of M, in the manner of `sweep_form`."""
-    out[:] = 0.0
-    progress = row_ptr[:-1].copy()
-    work = np.zeros(len(indptr) - 1)
-    for j in range(len(indptr) - 1):
-        for e in range(indptr[j], indptr[j + 1]):
-            work[indices[e]] = M[e]
-        for e in range(column_ptr[j], column_ptr[j + 1]):
-            i = rows[e]
-            at = progress[i]
-            total = 0.5 * z[at] * work[j]
-            for b in range(at + 1, row_ptr[i + 1]):
-                total += z[b] * work[columns[b]]
-            out[i] += 2.0 * z[at] * total
-            progress[i] = at + 1
-        for e in range(indptr[j], indptr[j + 1]):
-            work[indices[e]] = 0.0

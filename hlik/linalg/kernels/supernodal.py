@@ -58,9 +58,18 @@ def _wait(blocks: Blocks, waiting: _Waiting, d: int, at: int) -> None:
         waiting.head[target] = d
 
 
+class _Workspace(NamedTuple):
+    """What one factorisation needs beside L."""
+
+    place: Int32  # position in the present supernode of each of its rows
+    relative: Int32  # the same for the rows of a descendant, one after the other
+    narrow: Int32  # narrow descendants of the present supernode
+    product: Float  # a strip of a descendant's update
+
+
 @inner
 def _update_by_loops(blocks: Blocks, L: Float, s: int, d: int, begin: int, middle: int, place: Int32) -> None:
-    """Update of s by d entry by entry; ``place`` is the position of every row in s."""
+    """Update of s by d entry by entry."""
     rows, d_rows = blocks.rows, blocks.row_ptr[d]
     height = blocks.row_ptr[d + 1] - d_rows
     s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
@@ -75,93 +84,105 @@ def _update_by_loops(blocks: Blocks, L: Float, s: int, d: int, begin: int, middl
 
 @inner
 def _update_by_gemm(
-    blas: Int64,
-    blocks: Blocks,
-    L: Float,
-    s: int,
-    d: int,
-    begin: int,
-    middle: int,
-    place: Int32,
-    relative: Int32,
-    work: Float,
+    blas: Int64, blocks: Blocks, L: Float, s: int, d: int, begin: int, middle: int, workspace: _Workspace
 ) -> None:
-    """Update of s by d in strips of columns: in place where d's rows lie together in s, else through ``work``."""
+    """Update of s by d in strips of columns: in place where d's rows lie together in s, else by way of a product."""
+    relative, product = workspace.relative, workspace.product
     height = blocks.row_ptr[d + 1] - blocks.row_ptr[d]
     s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
-    n_columns = blocks.first[d + 1] - blocks.first[d]
+    depth = blocks.first[d + 1] - blocks.first[d]
     n_rows = height - begin
     for i in range(n_rows):
-        relative[i] = place[blocks.rows[blocks.row_ptr[d] + begin + i]]
-    contiguous = relative[n_rows - 1] - relative[0] == n_rows - 1
+        relative[i] = workspace.place[blocks.rows[blocks.row_ptr[d] + begin + i]]
+    is_contiguous = relative[n_rows - 1] - relative[0] == n_rows - 1
     for start in range(0, middle - begin, STRIP):
         width = min(STRIP, middle - begin - start)
         length = n_rows - start
-        source = blocks.value_ptr[d] + begin + start
-        if contiguous:
-            target = blocks.value_ptr[s] + np.int64(relative[start]) * (s_height + 1)
-            gemm(
-                blas,
-                N,
-                T,
-                length,
-                width,
-                n_columns,
-                -1.0,
-                L,
-                source,
-                height,
-                L,
-                source,
-                height,
-                1.0,
-                L,
-                target,
-                s_height,
-            )
+        a = blocks.value_ptr[d] + begin + start
+        if is_contiguous:
+            c = blocks.value_ptr[s] + np.int64(relative[start]) * (s_height + 1)
+            gemm(blas, N, T, length, width, depth, -1.0, L, a, height, L, a, height, 1.0, L, c, s_height)
             continue
-        gemm(blas, N, T, length, width, n_columns, 1.0, L, source, height, L, source, height, 0.0, work, 0, length)
+        gemm(blas, N, T, length, width, depth, 1.0, L, a, height, L, a, height, 0.0, product, 0, length)
         for j in range(width):
             target = blocks.value_ptr[s] + np.int64(relative[start + j]) * s_height
             for i in range(j, length):
-                L[target + relative[start + i]] -= work[j * length + i]
+                L[target + relative[start + i]] -= product[j * length + i]
+
+
+@inner
+def _update_column(L: Float, target: int, source: int, height: int, n_columns: int, at: int, relative: Int32) -> None:
+    """Update of the column at ``target`` by a narrow descendant from its row ``at`` on, two of its columns at a time."""
+    for k in range(0, n_columns - 1, 2):
+        a = source + k * height
+        b = a + height
+        factor_a, factor_b = L[a + at], L[b + at]
+        for i in range(at, height):
+            L[target + relative[i]] -= factor_a * L[a + i] + factor_b * L[b + i]
+    if n_columns % 2 == 1:
+        a = source + (n_columns - 1) * height
+        factor_a = L[a + at]
+        for i in range(at, height):
+            L[target + relative[i]] -= factor_a * L[a + i]
 
 
 @inner
 def _update_by_narrow(
-    blocks: Blocks, waiting: _Waiting, L: Float, s: int, narrow: Int32, n_narrow: int, place: Int32, relative: Int32
+    blocks: Blocks, waiting: _Waiting, L: Float, s: int, n_narrow: int, workspace: _Workspace
 ) -> None:
-    """Update of s by all its narrow descendants, panel after panel of s's columns, two columns of theirs at a time."""
-    rows = blocks.rows
+    """Update of s by all its narrow descendants, panel after panel of s's columns."""
+    rows, relative = blocks.rows, workspace.relative
     s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
     end = blocks.first[s + 1]
     for panel in range(blocks.first[s], end, PANEL):
         panel_end = min(panel + PANEL, end)
         for t in range(n_narrow):
-            d = narrow[t]
-            d_rows, values = blocks.row_ptr[d], blocks.value_ptr[d]
+            d = workspace.narrow[t]
+            d_rows, n_columns = blocks.row_ptr[d], blocks.first[d + 1] - blocks.first[d]
             height = blocks.row_ptr[d + 1] - d_rows
             at = waiting.progress[d]
-            if at < height and rows[d_rows + at] < panel_end:
-                for i in range(at, height):
-                    relative[i] = place[rows[d_rows + i]]
-                n_columns = blocks.first[d + 1] - blocks.first[d]
-                while at < height and rows[d_rows + at] < panel_end:
-                    target = blocks.value_ptr[s] + np.int64(relative[at]) * s_height
-                    k = 0
-                    while k + 1 < n_columns:
-                        source = values + k * height
-                        factor, next_factor = L[source + at], L[source + height + at]
-                        for i in range(at, height):
-                            L[target + relative[i]] -= factor * L[source + i] + next_factor * L[source + height + i]
-                        k += 2
-                    if k < n_columns:
-                        source = values + k * height
-                        factor = L[source + at]
-                        for i in range(at, height):
-                            L[target + relative[i]] -= factor * L[source + i]
-                    at += 1
+            if at == height or rows[d_rows + at] >= panel_end:
+                continue
+            for i in range(at, height):
+                relative[i] = workspace.place[rows[d_rows + i]]
+            while at < height and rows[d_rows + at] < panel_end:
+                target = blocks.value_ptr[s] + np.int64(relative[at]) * s_height
+                _update_column(L, target, blocks.value_ptr[d], height, n_columns, at, relative)
+                at += 1
             waiting.progress[d] = at
+
+
+@inner
+def _update(blas: Int64, blocks: Blocks, waiting: _Waiting, L: Float, s: int, workspace: _Workspace) -> None:
+    """Update of s by all its descendants, each of which then waits for the next supernode that needs it."""
+    d = waiting.head[s]
+    if d == -1:
+        return
+    first, row_ptr, rows = blocks.first, blocks.row_ptr, blocks.rows
+    for k in range(row_ptr[s + 1] - row_ptr[s]):
+        workspace.place[rows[row_ptr[s] + k]] = k
+    n_narrow = 0
+    while d != -1:
+        next_d = waiting.following[d]
+        depth, height = first[d + 1] - first[d], row_ptr[d + 1] - row_ptr[d]
+        if depth <= NARROW:
+            workspace.narrow[n_narrow] = d
+            n_narrow += 1
+        else:
+            begin = waiting.progress[d]
+            middle = begin
+            while middle < height and rows[row_ptr[d] + middle] < first[s + 1]:
+                middle += 1
+            if (middle - begin) * (height - begin) * depth < SMALL_UPDATE:
+                _update_by_loops(blocks, L, s, d, begin, middle, workspace.place)
+            else:
+                _update_by_gemm(blas, blocks, L, s, d, begin, middle, workspace)
+            _wait(blocks, waiting, d, middle)
+        d = next_d
+    _update_by_narrow(blocks, waiting, L, s, n_narrow, workspace)
+    for t in range(n_narrow):
+        d = workspace.narrow[t]
+        _wait(blocks, waiting, d, waiting.progress[d])
 
 
 @inner
@@ -204,47 +225,24 @@ def _longest_rows(first: Int32, row_ptr: Int64) -> int:
 def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, owner: Int32, L: Float) -> int:
     """Replace the lower triangle of A, spread over L's pattern, by L. Returns how many first pivots were positive."""
     blocks = Blocks(first, row_ptr, rows, value_ptr, owner)
-    n_supernodes = len(first) - 1
+    n, n_supernodes = len(owner), len(first) - 1
     waiting = _Waiting(
         np.full(n_supernodes, -1, np.int32), np.full(n_supernodes, -1, np.int32), np.zeros(n_supernodes, np.int64)
     )
-    place = np.empty(len(owner), np.int32)
-    longest = _longest_rows(first, row_ptr)
-    relative = np.empty(len(owner), np.int32)
-    work = np.empty(longest * STRIP)
-    narrow = np.empty(n_supernodes, np.int32)
+    workspace = _Workspace(
+        np.empty(n, np.int32),
+        np.empty(n, np.int32),
+        np.empty(n_supernodes, np.int32),
+        np.empty(_longest_rows(first, row_ptr) * STRIP),
+    )
     for s in range(n_supernodes):
-        n_columns, n_rows = first[s + 1] - first[s], row_ptr[s + 1] - row_ptr[s]
-        n_narrow = 0
-        d = waiting.head[s]
-        if d != -1:
-            for k in range(n_rows):
-                place[rows[row_ptr[s] + k]] = k
-        while d != -1:
-            next_d = waiting.following[d]
-            d_columns, d_rows = first[d + 1] - first[d], row_ptr[d + 1] - row_ptr[d]
-            if d_columns <= NARROW:
-                narrow[n_narrow] = d
-                n_narrow += 1
-            else:
-                begin = waiting.progress[d]
-                middle = begin
-                while middle < d_rows and rows[row_ptr[d] + middle] < first[s + 1]:
-                    middle += 1
-                if (middle - begin) * (d_rows - begin) * d_columns < SMALL_UPDATE:
-                    _update_by_loops(blocks, L, s, d, begin, middle, place)
-                else:
-                    _update_by_gemm(blas, blocks, L, s, d, begin, middle, place, relative, work)
-                _wait(blocks, waiting, d, middle)
-            d = next_d
-        _update_by_narrow(blocks, waiting, L, s, narrow, n_narrow, place, relative)
-        for t in range(n_narrow):
-            _wait(blocks, waiting, narrow[t], waiting.progress[narrow[t]])
-        good = _factorise_block(blas, n_rows, n_columns, L, value_ptr[s])
+        _update(blas, blocks, waiting, L, s, workspace)
+        n_columns = first[s + 1] - first[s]
+        good = _factorise_block(blas, row_ptr[s + 1] - row_ptr[s], n_columns, L, value_ptr[s])
         if good < n_columns:
             return first[s] + good
         _wait(blocks, waiting, s, n_columns)
-    return len(owner)
+    return n
 
 
 # The solves see a block of k right-hand sides (n, k), stored by rows, as its transpose (k, n) stored by

@@ -79,7 +79,7 @@ def _check_separation(model: HierarchicalModel) -> None:
     names = [model.X_names[k] for k in np.flatnonzero(np.abs(direction) > 1e-7)]
     response = next(r for r in model.responses if np.any(_edges(model, r, 1)[0] @ direction > 1e-9))
     raise ModelError(
-        f"Response {response.name!r} {_how_separated(response)}: the fixed effects {names} predict it perfectly in some "
+        f"Response {response.name!r} {_how_separated(response)}: {names} predict it perfectly in some "
         f"rows, so their maximum-likelihood estimates are infinite. Drop or merge the columns, or make them random "
         f"effects."
     )
@@ -131,7 +131,7 @@ def _full_rank(X: np.ndarray) -> bool:
 
 
 def _separating_direction(signed: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
-    """A direction b with ``signed @ b >= 0``, not zero in all rows, and ``inside @ b = 0``; None where none is found."""
+    """A direction b with ``signed @ b >= 0``, not zero in all rows, and ``inside @ b = 0``; None where there is none."""
     free, between = np.unique(signed, axis=0), np.unique(inside, axis=0)
     solution = optimize.linprog(
         -free.sum(axis=0),

@@ -89,9 +89,7 @@ def run(
         on_compile(None)
     theta_path = np.array([theta for _, theta in paths])
     beta_path = np.array([beta for beta, _ in paths])
-    return Fit(
-        estimate, estimator, status, tuple(history), theta_path, beta_path, time.perf_counter() - began
-    )
+    return Fit(estimate, estimator, status, tuple(history), theta_path, beta_path, time.perf_counter() - began)
 
 
 def fit(

@@ -56,9 +56,7 @@ def to_inference_data(
     if draws:
         groups["posterior"] = _posterior(packer, reporter, draws, rng, draw_large)
     groups["estimates"] = packer.dataset({r.variable.name: (r.variable, r.estimate) for r in reported})
-    groups["standard_errors"] = packer.dataset(
-        {r.variable.name: (r.variable, r.standard_error) for r in reported}
-    )
+    groups["standard_errors"] = packer.dataset({r.variable.name: (r.variable, r.standard_error) for r in reported})
     groups["unconstrained_estimates"] = packer.unconstrained(reported, "unconstrained")
     groups["unconstrained_standard_errors"] = packer.unconstrained(reported, "unconstrained_error")
     groups["fit"] = _fit_group(fit, packer, seconds_reading, fixed or {})
@@ -89,8 +87,7 @@ class _Packer:
         head = values.shape[: len(leading)]
         shape = (
             variable.shape
-            if int(np.prod(variable.shape, dtype=int))
-            == values[..., :].size // max(int(np.prod(head, dtype=int)), 1)
+            if int(np.prod(variable.shape, dtype=int)) == values[..., :].size // max(int(np.prod(head, dtype=int)), 1)
             else variable.unconstrained_shape
         )
         dims = (
@@ -105,17 +102,13 @@ class _Packer:
         labels = self.model.coords.get(dim)
         return labels if labels is not None and len(labels) == size else np.arange(size)
 
-    def dataset(
-        self, items: dict[str, tuple[Variable, np.ndarray]], leading: tuple[str, ...] = ()
-    ) -> xr.Dataset:
+    def dataset(self, items: dict[str, tuple[Variable, np.ndarray]], leading: tuple[str, ...] = ()) -> xr.Dataset:
         arrays = {name: self.array(variable, values, leading) for name, (variable, values) in items.items()}
         return xr.Dataset(arrays, attrs=_attributes())
 
     def unconstrained(self, reported: list[Reported], field: str) -> xr.Dataset:
         items = {
-            r.variable.value_name: (r.variable, getattr(r, field))
-            for r in reported
-            if r.unconstrained is not None
+            r.variable.value_name: (r.variable, getattr(r, field)) for r in reported if r.unconstrained is not None
         }
         return self.dataset(items)
 

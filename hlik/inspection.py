@@ -81,9 +81,7 @@ class Inspection:
         return lines
 
 
-def inspect(
-    model: Any, *, random: Sequence[str] | None = None, fixed: Mapping[str, Any] | None = None
-) -> Inspection:
+def inspect(model: Any, *, random: Sequence[str] | None = None, fixed: Mapping[str, Any] | None = None) -> Inspection:
     """Tell how hlik reads a model, without fitting it.
 
     Parameters
@@ -150,13 +148,15 @@ def _response(model: HierarchicalModel, response: Response) -> dict[str, Any]:
     size = response.size
     blocks = [slice(start, start + size) for start in range(response.rows.start, response.rows.stop, size)]
     predictors = [" + ".join(_terms(model, rows)) or "0" for rows in blocks]
+    distinct = "; ".join(dict.fromkeys(predictors)) or "none that is linear"
+    count = f" ({len(blocks)} predictors)" if len(set(predictors)) < len(blocks) else ""
     return {
         "name": response.name,
         "distribution": response.distribution,
         "family": response.family.name if response.family else "none",
         "link": response.link.name if response.link else None,
         "observations": response.size,
-        "predictor": "; ".join(predictors) or "none that is linear",
+        "predictor": distinct + count,
         "dispersion": _response_dispersion(model, response),
     }
 

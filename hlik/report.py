@@ -61,9 +61,7 @@ class Reporter:
         """Every parameter, random effect and Deterministic."""
         reported = [self._parameter(p.name, p.variable) for p in self.model.parameters]
         reported += [self._random_effect(effect) for effect in self.model.random_effects]
-        reported += [
-            found for v in self.model.deterministics if (found := self._deterministic(v)) is not None
-        ]
+        reported += [found for v in self.model.deterministics if (found := self._deterministic(v)) is not None]
         return reported
 
     def _parameter(self, name: str, variable: Variable) -> Reported:
@@ -128,9 +126,7 @@ class Reporter:
             variance += _spread(T_theta, self.estimate.theta_covariance) ** 2
         return np.sqrt(variance)
 
-    def _joint_error(
-        self, TX: np.ndarray, TZ: sp.csr_array, T_theta: np.ndarray, covariance: np.ndarray
-    ) -> np.ndarray:
+    def _joint_error(self, TX: np.ndarray, TZ: sp.csr_array, T_theta: np.ndarray, covariance: np.ndarray) -> np.ndarray:
         """The same where beta and theta are correlated: ``v = v(beta) + e``, ``dv/dbeta = -B``, var e = C^-1."""
         information = self.estimate.information
         direct = TX - TZ @ information.B if TZ.nnz else TX
@@ -164,11 +160,7 @@ class Reporter:
         build = self.model.graph_maps.get(variable.name)
         names = sorted(form.inputs)
         size = sum(self.x[name].size for name in names if name in self.x)
-        if (
-            build is None
-            or not all(name in self.x for name in names)
-            or variable.size * size > MAX_GRAPH_SIZE**2
-        ):
+        if build is None or not all(name in self.x for name in names) or variable.size * size > MAX_GRAPH_SIZE**2:
             return None
         values = np.concatenate([self._value_variable(name) for name in names])
         graph = build(names)
@@ -209,17 +201,13 @@ class Reporter:
 
     # ------------------------------------------------------------ draws
 
-    def draws(
-        self, size: int, rng: np.random.Generator, largest: int
-    ) -> tuple[dict[str, np.ndarray], list[str]]:
+    def draws(self, size: int, rng: np.random.Generator, largest: int) -> tuple[dict[str, np.ndarray], list[str]]:
         """Draws of the normal approximation, natural scale, shape (size, elements), by name.
 
         Variables with more than `largest` elements are left out; the second result names them.
         """
         beta, v = (
-            self.estimate.information.sample(rng, size)
-            if self._needs_effects(largest)
-            else self._beta_only(size, rng)
+            self.estimate.information.sample(rng, size) if self._needs_effects(largest) else self._beta_only(size, rng)
         )
         if self.estimate.covariance is None:
             theta = self.estimate.theta + _normal_draws(self.estimate.theta_covariance, size, rng)
@@ -247,9 +235,7 @@ class Reporter:
         beta = _normal_draws(self.estimate.beta_covariance, size, rng)
         return beta, np.zeros((1, self.model.n_random))
 
-    def _drawers(
-        self, x: dict[str, np.ndarray], theta: np.ndarray
-    ) -> list[tuple[Variable, Callable[[], np.ndarray]]]:
+    def _drawers(self, x: dict[str, np.ndarray], theta: np.ndarray) -> list[tuple[Variable, Callable[[], np.ndarray]]]:
         drawers: list[tuple[Variable, Callable[[], np.ndarray]]] = []
         for p in self.model.parameters:
             if p.natural is None:
@@ -278,9 +264,7 @@ class Reporter:
         form = self.model.forms[variable.name]
         names = sorted(form.inputs)  # type: ignore[union-attr]
         graph = self.model.graph_maps[variable.name](names)
-        return np.array(
-            [graph.value(np.concatenate([t[self._theta[name]] for name in names])) for t in theta]
-        )
+        return np.array([graph.value(np.concatenate([t[self._theta[name]] for name in names])) for t in theta])
 
 
 def _transformed(form: Form | None, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

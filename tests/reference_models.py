@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class ReferenceModel:
     """A model, the estimator that corresponds to R's call, and where R's numbers are in hlik's result."""
 
     build: Callable[[Path], pm.Model]
-    estimator: hlik.EQL = hlik.EQL()
+    estimator: hlik.EQL = field(default_factory=hlik.EQL)
     effects: tuple[str, ...] = ("u",)
     variances: tuple[str, ...] = ("sigma_u",)  # standard deviations, or dispersions where `squared` is false
     squared: bool = True

@@ -160,7 +160,8 @@ def test_quasi_separation():
 def test_a_count_model_with_an_empty_cell():
     level = group == 2
     refused(
-        model_of(poisson(np.where(level, 0, counts + 1)), columns=np.column_stack([X, level])), r"separated.*'beta\[2\]'"
+        model_of(poisson(np.where(level, 0, counts + 1)), columns=np.column_stack([X, level])),
+        r"separated.*'beta\[2\]'",
     )
 
 
@@ -287,9 +288,7 @@ def test_start(monkeypatch, start, message):
     refused(model_of(gaussian()), message, start=start)
 
 
-@pytest.mark.parametrize(
-    ("prior", "value"), [(lambda: pm.Uniform("s", 0, 1), 2.0), (lambda: pm.Beta("s", 1, 1), 1.5)]
-)
+@pytest.mark.parametrize(("prior", "value"), [(lambda: pm.Uniform("s", 0, 1), 2.0), (lambda: pm.Beta("s", 1, 1), 1.5)])
 def test_fixed_values_outside_other_supports(prior, value):
     with pm.Model() as model:
         u = pm.Normal("u", 0, prior(), shape=GROUPS)

@@ -141,5 +141,5 @@ def test_large_effects_are_not_drawn_unless_asked():
 
 
 def test_not_a_result():
-    with pytest.raises(hlik.ModelError, match="not a result of hlik.fit"):
+    with pytest.raises(hlik.ModelError, match=r"not a result of hlik\.fit"):
         hlik.summary(az.from_dict({"beta": np.zeros((2, 3))}))

@@ -241,9 +241,7 @@ def exact_cases() -> dict:
         "epilepsy": (
             epilepsy.design(fits),
             patients,
-            lambda eta, i: negative_binomial(
-                seizures[i], np.exp(eta), epilepsy.EXACT_NEGATIVE_BINOMIAL["alpha"]
-            ),
+            lambda eta, i: negative_binomial(seizures[i], np.exp(eta), epilepsy.EXACT_NEGATIVE_BINOMIAL["alpha"]),
             lambda v: log_normal(v, epilepsy.EXACT_NEGATIVE_BINOMIAL["sigma2"] ** 0.5),
             epilepsy.EXACT_NEGATIVE_BINOMIAL,
         ),

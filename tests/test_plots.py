@@ -201,9 +201,7 @@ def test_quartile_line_finds_location_and_scale():
 
 
 def test_scaled_deviance():
-    found = quantiles.scaled_deviance(
-        np.array([2.0, 2.0, 0.0]), np.array([4.0, 4.0, 0.0]), np.array([0.5, 1.0, 0.5])
-    )
+    found = quantiles.scaled_deviance(np.array([2.0, 2.0, 0.0]), np.array([4.0, 4.0, 0.0]), np.array([0.5, 1.0, 0.5]))
     np.testing.assert_array_equal(found, [1.0, np.nan, np.nan])
 
 
@@ -320,9 +318,7 @@ def test_every_response_and_every_term_has_a_row(joint_fit):
 def test_one_response_can_be_chosen(joint_fit):
     axes = plot_diagnostics(joint_fit, response="seizures")
     assert [row[0].get_title().split(":")[0] for row in axes] == ["seizures", "u", "w"]
-    np.testing.assert_array_equal(
-        points(axes[0, 0])[1], joint_fit["diagnostics"]["seizures_residual_studentised"]
-    )
+    np.testing.assert_array_equal(points(axes[0, 0])[1], joint_fit["diagnostics"]["seizures_residual_studentised"])
 
 
 def test_without_random_effects(fixed_fit):

@@ -1,0 +1,1 @@
+"""Estimators: frozen settings, one interface (`hlik.estimators.base`)."""

@@ -83,9 +83,7 @@ class Estimator(Protocol):
     def obstacles(self, model: HierarchicalModel) -> list[str]:
         """Why it cannot fit this model; empty where it can."""
 
-    def prepare(
-        self, model: HierarchicalModel, start: dict[str, np.ndarray], rng: np.random.Generator
-    ) -> Any:
+    def prepare(self, model: HierarchicalModel, start: dict[str, np.ndarray], rng: np.random.Generator) -> Any:
         """The problem and its first state."""
 
     def step(self, state: Any) -> tuple[Any, dict[str, float]]:

@@ -62,9 +62,7 @@ def with_quasi_dispersion(model: HierarchicalModel, setting: str | Mapping[str, 
         replace(
             effect,
             dispersion=PaddedMap(effect.dispersion, model.n_theta, n_theta),  # type: ignore[arg-type]
-            scale_map=None
-            if effect.scale_map is None
-            else PaddedMap(effect.scale_map, model.n_theta, n_theta),
+            scale_map=None if effect.scale_map is None else PaddedMap(effect.scale_map, model.n_theta, n_theta),
         )
         for effect in model.random_effects
     )
@@ -93,9 +91,7 @@ def _designs(model: HierarchicalModel, setting: str | Mapping[str, Any]) -> dict
             )
         if isinstance(value, str):
             if value not in ("model", "estimate"):
-                raise ModelError(
-                    f"EQL(dispersion={{{name!r}: {value!r}}}): expected 'model', 'estimate' or a matrix."
-                )
+                raise ModelError(f"EQL(dispersion={{{name!r}: {value!r}}}): expected 'model', 'estimate' or a matrix.")
             if value == "estimate" and name in without:
                 designs[name] = np.ones((1, 1))
             continue
@@ -114,9 +110,7 @@ def _designs(model: HierarchicalModel, setting: str | Mapping[str, Any]) -> dict
     return designs
 
 
-def _with_dispersion(
-    response: Response, design: np.ndarray, index: slice, n_theta: int
-) -> tuple[Response, Parameter]:
+def _with_dispersion(response: Response, design: np.ndarray, index: slice, n_theta: int) -> tuple[Response, Parameter]:
     matrix = np.zeros((design.shape[0], n_theta))
     matrix[:, index] = design
     name = f"{response.name}_dispersion"

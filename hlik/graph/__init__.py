@@ -1,0 +1,1 @@
+"""Reading PyMC graphs: the only code that walks a PyTensor graph."""

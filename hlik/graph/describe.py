@@ -22,9 +22,7 @@ def describe(walker: Walker, rv: GraphVariable) -> Variable:
     dims = model.named_vars_to_dims.get(rv.name) or (None,) * len(shape)
     labels = tuple(d if d is not None else f"{rv.name}_dim_{k}" for k, d in enumerate(dims))
     unconstrained = walker.value_shape(rv) if is_free else shape
-    return Variable(
-        rv.name, rv.name if value is None or not is_free else value.name, shape, labels, unconstrained
-    )
+    return Variable(rv.name, rv.name if value is None or not is_free else value.name, shape, labels, unconstrained)
 
 
 def _form_shape(walker: Walker, rv: GraphVariable) -> tuple[int, ...]:

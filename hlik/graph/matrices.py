@@ -13,7 +13,6 @@ from hlik.graph.forms import Affine
 from hlik.graph.theta import ThetaLayout
 from hlik.model import Parameter, RandomEffect, Response
 
-
 Stack = Sequence[tuple[slice, Affine]]
 """The rows of the stacked predictor with the affine form that fills them, one after the other."""
 

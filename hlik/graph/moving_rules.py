@@ -103,9 +103,7 @@ def _increment(node: Apply, forms: Sequence[Form]) -> Form:
     return joined(node, [np.zeros(1), forms[1]], index.astype(np.int64))
 
 
-def _assembled(
-    node: Apply, before: Sequence[Form], parts: Sequence[Form], after: Sequence[Form] = ()
-) -> Form:
+def _assembled(node: Apply, before: Sequence[Form], parts: Sequence[Form], after: Sequence[Form] = ()) -> Form:
     """Output of an Op that puts elements of `parts` in new places: run on numbers, gather from the stack."""
     numbers, start = [], 0
     for part in parts:

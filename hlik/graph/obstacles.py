@@ -16,9 +16,7 @@ from hlik.graph.walk import Walker
 from hlik.model import RandomEffect, Response
 
 
-def fixed_effect_names(
-    walker: Walker, roles: Roles, predictors: Mapping[str, Predictor], choice: Choice
-) -> set[str]:
+def fixed_effect_names(walker: Walker, roles: Roles, predictors: Mapping[str, Predictor], choice: Choice) -> set[str]:
     """Parameters that enter linear predictors linearly and nothing else."""
     closed = {name: predictor for name, predictor in predictors.items() if name not in choice.responses}
     linear = linear_inputs(closed).union(*(term.linear_inputs for term in choice.lifted()))

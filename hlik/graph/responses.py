@@ -96,7 +96,7 @@ def _check_finite(name: str, y: np.ndarray) -> None:
     if np.any(bad):
         row = int(np.argmax(bad))
         raise ModelError(
-            f"Response {name!r}: row {row} is {y[row]:g} ({int(bad.sum())} of {y.size} values are missing or infinite). "
+            f"Response {name!r}: row {row} is {y[row]:g} ({int(bad.sum())} of {y.size} are missing or infinite). "
             f"Leave these rows out, or give PyMC a masked array: hlik then leaves them out."
         )
 

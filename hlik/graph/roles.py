@@ -56,7 +56,7 @@ class Roles:
         if name not in self.multipliers_of:
             return None
         return (
-            f"random effect {name!r} is multiplied by {listed(self.multipliers_of[name])}, not by one positive scale for "
+            f"random effect {name!r} is multiplied by {listed(self.multipliers_of[name])}, not by one positive scale of "
             f"each of its elements (correlated effects, loadings): EQL takes independent effects"
         )
 
@@ -139,7 +139,7 @@ def _check_doubtful(roles: Roles, direct: Sequence[str], names: dict[str, Variab
         rv = names[name]
         constrained = walker.model.rvs_to_transforms.get(rv) is not None
         single = int(np.prod(walker.shape(rv), dtype=int)) == 1
-        if free_parents(rv, walker) and (single and constrained or name not in means and (single or constrained)):
+        if free_parents(rv, walker) and ((single and constrained) or (name not in means and (single or constrained))):
             raise doubtful(name, free_parents(rv, walker), roles)
 
 

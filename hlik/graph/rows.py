@@ -159,17 +159,13 @@ def apply(matrix: np.ndarray | sp.sparray, rows: Rows) -> Rows:
 def stack(parts: list[Rows | None], lengths: list[int], size: int) -> Rows:
     """Maps one below the other; `None` stands for that many zero rows."""
     if all(part is None or isinstance(part, Dense) for part in parts):
-        dense = [
-            np.zeros((m, size)) if p is None else to_dense(p) for p, m in zip(parts, lengths, strict=True)
-        ]
+        dense = [np.zeros((m, size)) if p is None else to_dense(p) for p, m in zip(parts, lengths, strict=True)]
         return Dense(np.vstack(dense))
     if all(isinstance(part, Gather) for part in parts):
         gathers = [part for part in parts if isinstance(part, Gather)]
         weight = np.concatenate([np.broadcast_to(g.weight, g.index.shape) for g in gathers])
         return Gather(np.concatenate([g.index for g in gathers]), weight, size)
-    sparse = [
-        sp.csr_array((m, size)) if p is None else to_csr(p) for p, m in zip(parts, lengths, strict=True)
-    ]
+    sparse = [sp.csr_array((m, size)) if p is None else to_csr(p) for p, m in zip(parts, lengths, strict=True)]
     return Sparse(sp.csr_array(sp.vstack(sparse)))
 
 

@@ -60,9 +60,7 @@ def multiplied(start: Variable | None, factors: Iterable[Factor]) -> Variable | 
     return start
 
 
-def level_scale(
-    scale: Variable, source: np.ndarray | None, shape: tuple[int, ...], walker: Walker
-) -> Variable | None:
+def level_scale(scale: Variable, source: np.ndarray | None, shape: tuple[int, ...], walker: Walker) -> Variable | None:
     """A scale that stands beside the elements `source` of a variable, as a scale of the variable itself.
 
     Parameters

@@ -13,9 +13,9 @@ from pytensor.tensor.random.type import RandomType
 import hlik.graph.linear_rules
 import hlik.graph.moving_rules  # noqa: F401  (both register their rules)
 from hlik.errors import ModelError
-from hlik.graph import forms as fm
 from hlik.graph import algebra, rules
-from hlik.graph.forms import Affine, Form, Opaque, Product
+from hlik.graph import forms as fm
+from hlik.graph.forms import Form, Opaque, Product
 from hlik.graph.numeric import is_known, known_value
 
 

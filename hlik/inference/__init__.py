@@ -1,0 +1,1 @@
+"""After the fit: tables, from the InferenceData alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 import arviz as az
 import numpy as np
@@ -19,9 +19,7 @@ from hlik.links import LINKS
 def model_of(idata: az.InferenceData) -> dict[str, Any]:
     """What a result says of its model: responses, random effects, parameters."""
     if not hasattr(idata, "fit") or "model" not in idata["fit"].attrs:
-        raise ModelError(
-            "This InferenceData is not a result of hlik.fit: it has no group 'fit' with a model."
-        )
+        raise ModelError("This InferenceData is not a result of hlik.fit: it has no group 'fit' with a model.")
     return json.loads(idata["fit"].attrs["model"])
 
 
@@ -31,7 +29,7 @@ COLUMNS = ("role", "estimate", "se", "statistic", "df", "p_value", "lower", "upp
 class Summary(pd.DataFrame):
     """A summary table that prints as a statistician's: model, fixed effects, dispersions, likelihoods, status."""
 
-    _metadata = ["heading", "closing"]
+    _metadata: ClassVar[list[str]] = ["heading", "closing"]
     heading = ""
     closing = ""
 
@@ -94,8 +92,9 @@ def summary(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
     pandas.DataFrame
         A row a parameter element, indexed by label; columns ``role``, ``estimate``, ``se`` (natural scale, delta
         method), ``statistic`` (estimate / se; fixed effects only: a variance of zero is on the boundary), ``df``,
-        ``p_value`` (two-sided, t with the residual degrees of freedom), ``lower``, ``upper`` (Wald; for dispersion parameters on the scale of the value variable, mapped
-        back, where that scale is a log, logit or other link; else on the natural scale). It prints with the model and its likelihoods.
+        ``p_value`` (two-sided, t with the residual degrees of freedom), ``lower``, ``upper`` (Wald; for dispersion
+        parameters on the scale of the value variable, mapped back, where that scale is a log, logit or other link;
+        else on the natural scale). It prints with the model and its likelihoods.
 
     Notes
     -----
@@ -126,9 +125,7 @@ def summary(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
     return table
 
 
-def _parameter_rows(
-    idata: az.InferenceData, parameter: dict[str, Any], level: float, df: float
-) -> list[dict]:
+def _parameter_rows(idata: az.InferenceData, parameter: dict[str, Any], level: float, df: float) -> list[dict]:
     name = parameter["name"]
     estimate, error = idata["estimates"][name], idata["standard_errors"][name]
     is_fixed = parameter["role"] == "fixed effect"
@@ -154,9 +151,7 @@ def _parameter_rows(
     return rows
 
 
-def _interval(
-    idata: az.InferenceData, parameter: dict[str, Any], quantile: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _interval(idata: az.InferenceData, parameter: dict[str, Any], quantile: float) -> tuple[np.ndarray, np.ndarray]:
     """Wald interval on the scale of the value variable, mapped back by its link; natural scale where it has none."""
     scale, value_name, name = parameter["scale"], parameter["value_name"], parameter["name"]
     natural = idata["estimates"][name].values
@@ -175,9 +170,7 @@ def labels(values: xr.DataArray) -> list[str]:
     if not values.dims:
         return [str(values.name)]
     positions = np.indices(values.shape).reshape(values.ndim, -1).T
-    coords = [
-        values.coords[d].values if d in values.coords else np.arange(values.sizes[d]) for d in values.dims
-    ]
+    coords = [values.coords[d].values if d in values.coords else np.arange(values.sizes[d]) for d in values.dims]
     return [f"{values.name}[{', '.join(str(coords[k][i]) for k, i in enumerate(p))}]" for p in positions]
 
 
@@ -196,7 +189,8 @@ def ranef(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
     pandas.DataFrame
         A row a level, indexed by label; columns ``term``, ``estimate`` and ``se`` on the scale of the variable
         itself (u), ``v`` and ``v_se`` on the scale of the linear predictor (for a non-centred effect z that is
-        scale times z), ``lower`` and ``upper``: Wald on the scale of the value variable, mapped to u. The errors are those of prediction: the dispersion parameters count as known.
+        scale times z), ``lower`` and ``upper``: Wald on the scale of the value variable, mapped to u. The errors
+        are those of prediction: the dispersion parameters count as known.
 
     Examples
     --------

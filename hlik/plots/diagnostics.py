@@ -130,9 +130,7 @@ def plot_diagnostics(
 
 def _response_row(row: np.ndarray, found: ResponseDiagnostics) -> None:
     name = found.name
-    panels.residuals(
-        row[0], found.predictor, found.residual, found.predictor_label, f"{name}: residuals", found.binary
-    )
+    panels.residuals(row[0], found.predictor, found.residual, found.predictor_label, f"{name}: residuals", found.binary)
     panels.theoretical_quantiles(
         row[1],
         found.residual,
@@ -141,9 +139,7 @@ def _response_row(row: np.ndarray, found: ResponseDiagnostics) -> None:
         "studentised residual",
         f"{name}: residuals, normal Q-Q",
     )
-    panels.leverages(
-        row[2], found.leverage, partial(level_labels, found.where), "observation", f"{name}: leverages"
-    )
+    panels.leverages(row[2], found.leverage, partial(level_labels, found.where), "observation", f"{name}: leverages")
     panels.theoretical_quantiles(
         row[3], found.deviance, stats.chi2(1), title=f"{name}: deviances, gamma Q-Q", **GAMMA_LABELS
     )
@@ -166,9 +162,7 @@ def _term_row(row: np.ndarray, term: Term, found: TermDiagnostics) -> None:
         most=CATERPILLAR_LEVELS,
     )
     panels.normal_quantiles(row[1], term.v, term.label, f"{name}: random effects, normal Q-Q")
-    panels.leverages(
-        row[2], found.leverage, partial(level_labels, found.where), "level", f"{name}: leverages"
-    )
+    panels.leverages(row[2], found.leverage, partial(level_labels, found.where), "level", f"{name}: leverages")
     panels.theoretical_quantiles(
         row[3], found.deviance, stats.chi2(1), title=f"{name}: deviances, gamma Q-Q", **GAMMA_LABELS
     )

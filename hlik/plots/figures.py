@@ -9,9 +9,7 @@ import numpy as np
 from hlik.errors import ModelError
 
 
-def grid_of_axes(
-    axes: Any, rows: int, columns: int, figsize: tuple[float, float], **layout: Any
-) -> np.ndarray:
+def grid_of_axes(axes: Any, rows: int, columns: int, figsize: tuple[float, float], **layout: Any) -> np.ndarray:
     """Axes in an array of shape (rows, columns).
 
     Parameters
@@ -37,7 +35,5 @@ def grid_of_axes(
         return made
     flat = np.ravel(np.asarray(axes, dtype=object))
     if flat.size != rows * columns:
-        raise ModelError(
-            f"axes: this plot has {rows} x {columns} = {rows * columns} panels; got {flat.size} axes."
-        )
+        raise ModelError(f"axes: this plot has {rows} x {columns} = {rows * columns} panels; got {flat.size} axes.")
     return flat.reshape(rows, columns)

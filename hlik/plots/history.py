@@ -19,9 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "0.
 """Okabe and Ito's palette: as many lines have names."""
 
 
-def plot_history(
-    idata: az.InferenceData, axes: Any = None, figsize: tuple[float, float] | None = None
-) -> np.ndarray:
+def plot_history(idata: az.InferenceData, axes: Any = None, figsize: tuple[float, float] | None = None) -> np.ndarray:
     """The path of a fit: every parameter, and what the estimator recorded of its steps, by iteration.
 
     Parameters

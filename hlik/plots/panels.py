@@ -22,9 +22,7 @@ DENSE = 20_000
 # ---------------------------------------------------------------------------------------------- residuals
 
 
-def residuals(
-    ax: Axes, x: np.ndarray, residual: np.ndarray, x_label: str, title: str, binary: bool = False
-) -> None:
+def residuals(ax: Axes, x: np.ndarray, residual: np.ndarray, x_label: str, title: str, binary: bool = False) -> None:
     """Studentised residuals with local means of them and, but for `binary` data, of their absolute values."""
     finite = np.isfinite(x) & np.isfinite(residual)
     x, residual = x[finite], residual[finite]
@@ -145,9 +143,7 @@ def caterpillar(
     height = np.arange(shown.size)
     half = stats.norm.ppf(0.5 + level / 2) * np.nan_to_num(v_se[shown])
     ax.axvline(centre, color=GREY, linewidth=0.8)
-    ax.hlines(
-        height, v[shown] - half, v[shown] + half, color=POINT, linewidth=1.0 if shown.size > 30 else 1.5
-    )
+    ax.hlines(height, v[shown] - half, v[shown] + half, color=POINT, linewidth=1.0 if shown.size > 30 else 1.5)
     ax.plot(v[shown], height, "o", color=POINT, markersize=3 if shown.size > 30 else 4.5)
     ax.set_ylim(-0.7, shown.size - 0.3)
     some = "" if shown.size == v.size else f"\n{shown.size:,} of {v.size:,} levels, evenly by rank"
@@ -171,17 +167,13 @@ def _level_ticks(ax: Axes, height: np.ndarray, labels: list[str]) -> None:
 # ---------------------------------------------------------------------------------------------- small parts
 
 
-def scatter(
-    ax: Axes, x: np.ndarray, y: np.ndarray, extent: tuple[float, float, float, float] | None = None
-) -> None:
+def scatter(ax: Axes, x: np.ndarray, y: np.ndarray, extent: tuple[float, float, float, float] | None = None) -> None:
     """Points, or counts in hexagons (of the area `extent`) where there are more than `DENSE`."""
     if x.size <= DENSE:
         ax.plot(x, y, linestyle="none", color=POINT, **_point_style(x.size))
         return
     ax.hexbin(x, y, gridsize=(50, 25), extent=extent, bins="log", mincnt=1, cmap="Blues", linewidths=0.2)
-    ax.text(
-        0.02, 0.98, f"{x.size:,} points: darker is more", transform=ax.transAxes, va="top", fontsize="x-small"
-    )
+    ax.text(0.02, 0.98, f"{x.size:,} points: darker is more", transform=ax.transAxes, va="top", fontsize="x-small")
 
 
 def _point_style(n: int) -> dict[str, Any]:

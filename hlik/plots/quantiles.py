@@ -25,9 +25,7 @@ class QuantilePlot(NamedTuple):
     """Where each point stands in the data."""
 
 
-def quantile_plot(
-    values: np.ndarray, distribution: Any, level: float = 0.95, most: int = 2000
-) -> QuantilePlot:
+def quantile_plot(values: np.ndarray, distribution: Any, level: float = 0.95, most: int = 2000) -> QuantilePlot:
     """Order statistics of a sample against a distribution, with an exact pointwise band.
 
     The k-th smallest of n independent draws from F is F^-1(B), B ~ Beta(k, n + 1 - k): its median and its

@@ -155,9 +155,7 @@ def _term_diagnostics(idata: az.InferenceData, name: str) -> TermDiagnostics:
 
 
 def _scaled(idata: az.InferenceData, name: str) -> np.ndarray:
-    parts = [
-        np.ravel(_diagnostic(idata, name, part).values) for part in ("deviance", "dispersion", "leverage")
-    ]
+    parts = [np.ravel(_diagnostic(idata, name, part).values) for part in ("deviance", "dispersion", "leverage")]
     return scaled_deviance(*parts)
 
 

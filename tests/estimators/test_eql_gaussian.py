@@ -128,7 +128,7 @@ def test_profile_is_the_marginal_likelihood():
 
 def test_prediction_errors_of_the_effects():
     """Best linear unbiased predictions and their error variances (Henderson 1975), dense."""
-    model, y, X, covariance, _ = problem("one term")
+    model, y, X, _, _ = problem("one term")
     idata = hlik.fit(model, progressbar=False, draws=0)
     s2, su2 = (float(idata["estimates"][name]) ** 2 for name in ("sigma", "s0"))
     rng = np.random.default_rng(sum(map(ord, "one term")))

@@ -89,7 +89,7 @@ def test_random_effects_and_their_errors(shared, reference, name):
 @pytest.mark.parametrize(("name", "beta"), [("EQL", (0.267417, 0.037707)), ("EQL1", (0.233713, 0.037703))])
 def test_spatial_effects_in_the_eigenbasis(shared, reference, name, beta):
     """tau = 1/b0, rho = -b1/b0; the effects agree after rotation (eigenvectors have no sign)."""
-    setting, idata = fitted(shared, f"lipcancer_CAR_rotated_{name}")
+    _, idata = fitted(shared, f"lipcancer_CAR_rotated_{name}")
     estimates = idata["estimates"]
     # with the correction hglm's leverages lag (see LOOSER): its 0.233713 is 0.2337107 at the true fixed point
     np.testing.assert_allclose(estimates["beta"], beta, atol=1.5e-6 if name == "EQL" else 4e-6)

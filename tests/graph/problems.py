@@ -70,9 +70,7 @@ def random_values(model: pm.Model, scale: float = 0.7) -> dict[str, np.ndarray]:
     """Values of all value variables, by the names of their variables."""
     draws = np.random.default_rng(1)
     point = model.initial_point()
-    return {
-        rv.name: scale * draws.normal(size=np.shape(point[model.rvs_to_values[rv].name])) for rv in model.free_RVs
-    }
+    return {rv.name: scale * draws.normal(size=np.shape(point[model.rvs_to_values[rv].name])) for rv in model.free_RVs}
 
 
 def assert_same_reading(found: HierarchicalModel, expected: HierarchicalModel, rtol: float = 1e-12) -> None:

@@ -73,7 +73,12 @@ RESIDUAL = {
     "by group": (lambda: pm.HalfNormal("s", shape=GROUPS)[group], lambda t: np.exp(2 * t[group]), LinkMap, N),
     "uniform prior": (lambda: pm.Uniform("s", 0.1, 5), lambda t: interval(t[:1], 0.1, 5) ** 2, GraphMap, 1),
     "free deviation": (lambda: pm.Flat("s"), lambda t: t[:1] ** 2, LinkMap, 1),
-    "scaled by data": (lambda: pm.HalfNormal("s") / np.sqrt(1 + x**2), lambda t: np.exp(2 * t[0]) / (1 + x**2), LinkMap, N),
+    "scaled by data": (
+        lambda: pm.HalfNormal("s") / np.sqrt(1 + x**2),
+        lambda t: np.exp(2 * t[0]) / (1 + x**2),
+        LinkMap,
+        N,
+    ),
     "two parameters": (
         lambda: pt.sqrt(pm.HalfNormal("a") ** 2 + pm.HalfNormal("b") ** 2),
         lambda t: [np.exp(2 * t[0]) + np.exp(2 * t[1])],
@@ -83,7 +88,11 @@ RESIDUAL = {
 }
 
 EFFECT = {
-    "by level": (lambda: pt.exp(pm.Normal("g0") + pm.Normal("g1") * w), lambda t: np.exp(2 * (t[0] + t[1] * w)), LinkMap),
+    "by level": (
+        lambda: pt.exp(pm.Normal("g0") + pm.Normal("g1") * w),
+        lambda t: np.exp(2 * (t[0] + t[1] * w)),
+        LinkMap,
+    ),
     "by arm": (
         lambda: pm.HalfNormal("s", shape=2)[np.array([0, 1, 1, 0, 0, 1])],
         lambda t: np.exp(2 * t[[0, 1, 1, 0, 0, 1]]),

@@ -106,7 +106,7 @@ def non_centred(term):
 
 
 def centred_slopes():
-    beta, sigma, u = normal_effect()
+    beta, _, u = normal_effect()
     poisson(pt.exp(X @ beta + u[group] * x))
 
 

@@ -225,7 +225,12 @@ def test_random_expressions_have_the_value_of_their_form(pair):
     if not isinstance(form, Opaque):
         with np.errstate(all="ignore"):
             expected = direct(VALUES)
-        np.testing.assert_allclose(evaluate(form, VALUES), expected, rtol=1e-8, atol=1e-9 * np.max(np.abs(expected), initial=0.0, where=np.isfinite(expected)))
+        np.testing.assert_allclose(
+            evaluate(form, VALUES),
+            expected,
+            rtol=1e-8,
+            atol=1e-9 * np.max(np.abs(expected), initial=0.0, where=np.isfinite(expected)),
+        )
 
 
 # ---------------------------------------------------------------- moving elements

@@ -161,7 +161,11 @@ def test_random_walks_by_cumulative_sums():
         (lambda eta: pm.Exponential("y", scale=pt.exp(eta), observed=positive), "gamma", "log"),
         (lambda eta: pm.Exponential("y", lam=pt.exp(-eta), observed=positive), "gamma", "log"),
         (lambda eta: pm.Poisson("y", eta**2, observed=counts), "poisson", "sqrt"),
-        (lambda eta: pm.Wald("y", mu=1 / pt.sqrt(eta), lam=2.0, observed=positive), "inverse_gaussian", "inverse_squared"),
+        (
+            lambda eta: pm.Wald("y", mu=1 / pt.sqrt(eta), lam=2.0, observed=positive),
+            "inverse_gaussian",
+            "inverse_squared",
+        ),
         (lambda eta: pm.Bernoulli("y", p=0.5 + pt.arctan(eta) / np.pi, observed=binary), "bernoulli", "cauchit"),
         (lambda eta: pm.Bernoulli("y", p=pt.exp(-pt.exp(-eta)), observed=binary), "bernoulli", "loglog"),
     ],

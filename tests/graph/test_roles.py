@@ -86,7 +86,7 @@ def test_variables_that_no_response_depends_on_are_left_out():
 def test_potentials_count():
     def build():
         centred()
-        pm.Potential("p", -pm.Normal("extra") ** 2)
+        pm.Potential("p", -(pm.Normal("extra") ** 2))
 
     assert "extra" in roles_of(build).parameters
 

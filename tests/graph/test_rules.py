@@ -6,7 +6,6 @@ import pytensor.sparse as ps
 import pytensor.tensor as pt
 import pytest
 import scipy.sparse as sp
-
 from pymc.logprob.utils import CheckParameterValue
 
 import hlik
@@ -201,7 +200,11 @@ def values():
 
 @pytest.fixture(scope="module")
 def expected(values):
-    nodes = {**AFFINE, **{f"mapped {k}": n for k, n in MAPPED.items()}, **{f"product {k}": n for k, n in PRODUCT.items()}}
+    nodes = {
+        **AFFINE,
+        **{f"mapped {k}": n for k, n in MAPPED.items()},
+        **{f"product {k}": n for k, n in PRODUCT.items()},
+    }
     return dict(zip(nodes, plain_values(MODEL, list(nodes.values()), values), strict=True))
 
 

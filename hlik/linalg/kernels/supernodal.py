@@ -112,7 +112,7 @@ def _update_by_gemm(
 
 @inner
 def _update_column(L: Float, target: int, source: int, height: int, n_columns: int, at: int, relative: Int32) -> None:
-    """Update of the column at ``target`` by a narrow descendant from its row ``at`` on, two of its columns at a time."""
+    """Update of the column at ``target`` by a narrow descendant from its row ``at`` on, two columns at a time."""
     for k in range(0, n_columns - 1, 2):
         a = source + k * height
         b = a + height

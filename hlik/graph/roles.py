@@ -56,8 +56,8 @@ class Roles:
         if name not in self.multipliers_of:
             return None
         return (
-            f"random effect {name!r} is multiplied by {listed(self.multipliers_of[name])}, not by one positive scale of "
-            f"each of its elements (correlated effects, loadings): EQL takes independent effects"
+            f"random effect {name!r} is multiplied by {listed(self.multipliers_of[name])}, not by one positive scale "
+            f"of each of its elements (correlated effects, loadings): EQL takes independent effects"
         )
 
 

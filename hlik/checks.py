@@ -131,7 +131,7 @@ def _full_rank(X: np.ndarray) -> bool:
 
 
 def _separating_direction(signed: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
-    """A direction b with ``signed @ b >= 0``, not zero in all rows, and ``inside @ b = 0``; None where there is none."""
+    """A direction b with ``signed @ b >= 0``, not all zero, and ``inside @ b = 0``; None where there is none."""
     free, between = np.unique(signed, axis=0), np.unique(inside, axis=0)
     solution = optimize.linprog(
         -free.sum(axis=0),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import FLOAT, FLOAT_OUT, INT32, INT64, SIZE, VOID, compiled, inner
+from ._jit import FLOAT, FLOAT_OUT, INT32, INT64, SIZE, VOID, compiled, inlined, inner
 from ._types import Float, Int32, Int64
 from .blas import N, R, T, gemm, potrf, trsm
 
@@ -47,7 +47,7 @@ class _Waiting(NamedTuple):
     progress: Int64  # of descendant d: its first row not used yet, counted from the start of d's rows
 
 
-@inner
+@inlined
 def _wait(blocks: Blocks, waiting: _Waiting, d: int, at: int) -> None:
     """Put d into the list of the supernode that owns its row ``at``, if it has one."""
     begin = blocks.row_ptr[d]
@@ -86,7 +86,7 @@ def _update_by_loops(blocks: Blocks, L: Float, s: int, d: int, begin: int, middl
 def _update_by_gemm(
     blas: Int64, blocks: Blocks, L: Float, s: int, d: int, begin: int, middle: int, workspace: _Workspace
 ) -> None:
-    """Update of s by d in strips of columns: in place where d's rows lie together in s, else by way of a product."""
+    """Update of s by d in strips of columns: in place where d's rows lie together in s."""
     relative, product = workspace.relative, workspace.product
     height = blocks.row_ptr[d + 1] - blocks.row_ptr[d]
     s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
@@ -110,7 +110,7 @@ def _update_by_gemm(
                 L[target + relative[start + i]] -= product[j * length + i]
 
 
-@inner
+@inlined
 def _update_column(L: Float, target: int, source: int, height: int, n_columns: int, at: int, relative: Int32) -> None:
     """Update of the column at ``target`` by a narrow descendant from its row ``at`` on, two columns at a time."""
     for k in range(0, n_columns - 1, 2):
@@ -126,7 +126,7 @@ def _update_column(L: Float, target: int, source: int, height: int, n_columns: i
             L[target + relative[i]] -= factor_a * L[a + i]
 
 
-@inner
+@inlined
 def _update_by_narrow(
     blocks: Blocks, waiting: _Waiting, L: Float, s: int, n_narrow: int, workspace: _Workspace
 ) -> None:
@@ -152,7 +152,7 @@ def _update_by_narrow(
             waiting.progress[d] = at
 
 
-@inner
+@inlined
 def _update(blas: Int64, blocks: Blocks, waiting: _Waiting, L: Float, s: int, workspace: _Workspace) -> None:
     """Update of s by all its descendants, each of which then waits for the next supernode that needs it."""
     d = waiting.head[s]

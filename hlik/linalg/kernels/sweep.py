@@ -1,9 +1,8 @@
 """Z'WZ on a fixed pattern and row quadratic forms, column by column of the pattern.
 
 For rows so long that their pairs would not fit in memory. Z (n, q) is given by rows, ``row_ptr, columns, z``,
-columns ascending, and by ``column_ptr, rows``, the rows of
-every column. The pattern of C is a lower triangle by columns, ``indptr, indices``. A dense work vector holds one
-column of C at a time.
+columns ascending, and by ``column_ptr, rows``, the rows of every column. The pattern of C is a lower triangle by
+columns, ``indptr, indices``. A dense work vector holds one column of C at a time.
 """
 
 import numpy as np

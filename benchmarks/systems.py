@@ -70,8 +70,8 @@ SYSTEMS: dict[str, System] = {
             "hlik",
             _python(sys.executable, "fit_hlik", "eql"),
             lambda: True,
-            "EQL(), which is REML here; Fisher scoring with secants, until the next step on the dispersions is below "
-            "1e-8 standard errors; standard errors, leverages and residuals included",
+            "EQL(), which is REML here; until the next step on the dispersions is below 1e-8 standard errors; standard "
+            "errors, leverages, residuals and draws included; all defaults",
             "EQL(), dispersion 1: extended quasi-likelihood, not Laplace; the rest as for normal responses",
         ),
         System(

@@ -45,7 +45,9 @@ class Progress:
         self._done += 1
         if self.show and (self._bar is not None or time.perf_counter() - self._began > PATIENCE):
             self._start()
-            self._bar.update(self._task, description=self.name, completed=self._done, step=f"{row.get('step', float('nan')):.1e}")
+            self._bar.update(
+                self._task, description=self.name, completed=self._done, step=f"{row.get('step', float('nan')):.1e}"
+            )
 
     def message(self, text: str) -> None:
         """Say at once what is being waited for (a compilation, say)."""

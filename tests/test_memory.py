@@ -24,7 +24,7 @@ LEVELS = CLASSES + SCHOOLS
 # Bytes. The dense arrays that must not be: ROWS x LEVELS is 80 GB, LEVELS x LEVELS 20 GB, and even a block of one
 # of the terms, SCHOOLS x SCHOOLS, 800 MB. What a fit needs grows with ROWS and LEVELS: about 50 columns of ROWS
 # numbers at the peak (80 MB: indices and data of Z, slots of Z'WZ, working arrays, diagnostics of the result) and a few
-# dozen numbers a level (20 MB); 84 MB measured. Where numba has to compile its kernels first: 161 MB.
+# dozen numbers a level (20 MB); 84 to 150 MB measured, and 77 MB more where numba has to compile its kernels first.
 BOUND = 300e6
 
 PROGRAM = f"""

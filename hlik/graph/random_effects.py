@@ -39,7 +39,8 @@ def read_random_effect(
     if rv.name in roles.scale_of:
         return _non_centred(walker, rv, index, layout, roles.scale_of[rv.name])
     variable, name, parts = describe(walker, rv), distribution_name(rv), random_parts(rv.owner.op, rv)
-    obstacle = closed_form_obstacle(walker, rv) or roles.loading_obstacle(rv.name)
+    own = closed_form_obstacle(walker, rv)
+    obstacle = own or roles.loading_obstacle(rv.name)
     dispersion = None if parts is None else layout.map_of(walker, parts.dispersion, variable.shape)
     if parts is not None and dispersion is None and obstacle is None:
         others = sorted(fm.inputs_of(walker.form(parts.dispersion)) - set(layout.names))
@@ -47,8 +48,7 @@ def read_random_effect(
             f"the variance of random effect {rv.name!r} depends on {listed(others)}: EQL needs it to be a "
             f"function of dispersion parameters only"
         )
-    known = parts is not None and dispersion is not None and closed_form_obstacle(walker, rv) is None
-    family = parts.family if known else None  # type: ignore[union-attr]
+    family = None if parts is None or dispersion is None or own else parts.family
     location = walker.locations.get(rv.name)
     return RandomEffect(variable, index, family, dispersion, name, location=location, obstacle=obstacle)
 

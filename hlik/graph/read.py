@@ -173,7 +173,7 @@ def _responses(
         if lifted is not None:
             try:
                 term = lifted.term(walker, layout, start)
-                response = replace(response, rows=term.rows, term=term)
+                response = replace(response, rows=term.rows, term=term, family=None, dispersion=None)
                 _push(stack, lifted)
             except CannotLift as reason:
                 choice.obstacles.append(f"the log density of {rv.name!r} cannot be read: {reason}")

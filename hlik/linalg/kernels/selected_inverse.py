@@ -11,7 +11,7 @@ Z[R, R] is scattered over the supernodes that own the columns R; it is gathered 
 
 import numpy as np
 
-from ._jit import FLOAT, FLOAT_OUT, INT32, INT64, VOID, compiled, inner
+from ._jit import FLOAT, FLOAT_OUT, INT32, INT64, VOID, compiled, inlined, inner
 from ._types import Float, Int32, Int64
 from .blas import N, R, T, gemm, potri, symm_left, trsm
 from .supernodal import NARROW, Blocks
@@ -76,7 +76,7 @@ def _gather(blocks: Blocks, Z: Float, below: Int32, positions: Int32, gathered: 
         start = end
 
 
-@inner
+@inlined
 def _invert_narrow(blocks: Blocks, L: Float, Z: Float, s: int, Y: Float, positions: Int32) -> None:
     """A supernode of few columns by loops: column j by itself, with R all rows below j, the block's own too.
 

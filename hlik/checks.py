@@ -16,7 +16,7 @@ RANK_TOLERANCE = 1e-11  # smallest eigenvalue of the columns' correlation matrix
 BINARY_LINKS = ("logit", "probit", "cloglog", "loglog", "cauchit")
 SEPARABLE = {"bernoulli": BINARY_LINKS, "binomial": BINARY_LINKS, "poisson": ("log",)}
 SEPARATION_SECONDS = 2.0
-SAMPLE_ROWS = 5000
+SAMPLE_ROWS = (100, 1000, 5000)  # tried one after the other: most data are seen not to be separated at the first
 SEPARATION_CELLS = 2_000_000  # entries of the linear programme above which separation is left to the fit
 
 
@@ -67,8 +67,8 @@ def _check_separation(model: HierarchicalModel) -> None:
     rows of X, signed by their response. Only responses at the edge of their support (0, or 1 for binary data) have a
     say: all other rows, of other responses too, must not move along it.
     """
-    step = -(-model.n_rows // SAMPLE_ROWS)
-    if step > 1 and _fixes_all(*_all_edges(model, step)):
+    steps = [-(-model.n_rows // rows) for rows in SAMPLE_ROWS]
+    if any(step > 1 and _fixes_all(*_all_edges(model, step)) for step in steps):
         return
     signed, inside = _all_edges(model, 1)
     if not signed.size or signed.size > SEPARATION_CELLS or _full_rank(inside):

@@ -23,6 +23,7 @@ from hlik.links import identify_inverse
 from hlik.maps import ThetaMap
 from hlik.model import RandomEffect, Variable
 
+DRAWN_AT_ONCE = 20_000_000  # numbers: 160 MB
 MAX_GRAPH_SIZE = 2000  # elements of a Deterministic without closed form whose Jacobian is still formed
 
 
@@ -204,8 +205,23 @@ class Reporter:
     def draws(self, size: int, rng: np.random.Generator, largest: int) -> tuple[dict[str, np.ndarray], list[str]]:
         """Draws of the normal approximation, natural scale, shape (size, elements), by name.
 
-        Variables with more than `largest` elements are left out; the second result names them.
+        Variables with more than `largest` elements are left out; the second result names them. Blocks of draws keep
+        the memory of what is drawn only to be left out below `DRAWN_AT_ONCE` numbers.
         """
+        block = max(1, min(size, DRAWN_AT_ONCE // max(self.model.n_random, 1)))
+        parts: dict[str, list[np.ndarray]] = {}
+        skipped: list[str] = []
+        for start in range(0, size, block):
+            found, skipped = self._block_of_draws(min(block, size - start), rng, largest)
+            for name, values in found.items():
+                parts.setdefault(name, []).append(values)
+        return {
+            name: values[0] if len(values) == 1 else np.concatenate(values) for name, values in parts.items()
+        }, skipped
+
+    def _block_of_draws(
+        self, size: int, rng: np.random.Generator, largest: int
+    ) -> tuple[dict[str, np.ndarray], list[str]]:
         beta, v = (
             self.estimate.information.sample(rng, size) if self._needs_effects(largest) else self._beta_only(size, rng)
         )

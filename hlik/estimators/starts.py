@@ -164,9 +164,11 @@ def _target_lam(model: HierarchicalModel, effect: RandomEffect, share: np.ndarra
     are no start.
     """
     assert effect.family is not None
-    Z = sp.csc_array(model.Z[:, effect.index])
-    touched = np.unique(Z.indices)
-    size = float(np.sum(Z.multiply(Z).T @ share)) / max(touched.size, 1)
+    own = (model.Z.indices >= effect.index.start) & (model.Z.indices < effect.index.stop)
+    rows = np.repeat(np.arange(model.n_rows, dtype=np.int32), np.diff(model.Z.indptr))[own]
+    touched = np.zeros(model.n_rows, dtype=bool)
+    touched[rows] = True
+    size = float(model.Z.data[own] ** 2 @ share[rows]) / max(int(touched.sum()), 1)
     lam = 0.66 / len(model.random_effects) / size if np.isfinite(size) and size > 0 else 1.0
     links = {r.link.name for r in model.responses if r.link is not None}
     if not links & {"identity", "inverse", "sqrt", "inverse_squared"} or effect.family.name != "normal":

@@ -16,12 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import INT32, INT32_OUT, INT64, SIZE, compiled, inner
+from ._jit import INT32, INT32_OUT, INT64, SIZE, compiled, inlined, inner
 from ._types import Int32, Int64
 
 
 class _Graph(NamedTuple):
-    """Quotient graph. The lists are in a separate array, from ``start[i]`` on; elements come first in a variable's."""
+    """Quotient graph. The lists are in a separate array, from ``start[i]`` on; elements come first in a variable's.
+
+    Loops take the arrays out of the tuple first: numba counts a reference at every access to a field.
+    """
 
     start: Int64
     length: Int64  # of the list; 0 for what is dead
@@ -83,24 +86,25 @@ def _start_queue(graph: _Graph, queue: _DegreeLists, pivots: Int32, dense: int) 
 
     Returns the numbers of pivots so far and of columns dealt with.
     """
+    degree = graph.degree
     n_pivots = 0
     done = 0
-    for i in range(len(graph.degree)):
-        if graph.degree[i] > dense:
+    for i in range(len(degree)):
+        if degree[i] > dense:
             graph.weight[i] = 0
             graph.length[i] = 0
             done += 1
-        elif graph.degree[i] == 0:
+        elif degree[i] == 0:
             graph.outside[i] = 0
             pivots[n_pivots] = i
             n_pivots += 1
             done += 1
         else:
-            _insert(queue, i, graph.degree[i])
+            _insert(queue, i, degree[i])
     return n_pivots, done
 
 
-@inner
+@inlined
 def _insert(queue: _DegreeLists, i: int, degree: int) -> None:
     head = queue.head[degree]
     queue.following[i] = head
@@ -110,7 +114,7 @@ def _insert(queue: _DegreeLists, i: int, degree: int) -> None:
     queue.head[degree] = i
 
 
-@inner
+@inlined
 def _remove(queue: _DegreeLists, i: int, degree: int) -> None:
     before, after = queue.preceding[i], queue.following[i]
     if before == -1:
@@ -121,7 +125,7 @@ def _remove(queue: _DegreeLists, i: int, degree: int) -> None:
         queue.preceding[after] = before
 
 
-@inner
+@inlined
 def _make_room(graph: _Graph, lists: Int32, used: int, me: int) -> tuple[Int32, int]:
     """Lists with room for the new element, moved together into a new array if the old one is full."""
     needed = graph.length[me]
@@ -141,58 +145,62 @@ def _make_room(graph: _Graph, lists: Int32, used: int, me: int) -> tuple[Int32, 
     return moved, used
 
 
-@inner
+@inlined
 def _new_element(graph: _Graph, queue: _DegreeLists, lists: Int32, used: int, me: int) -> int:
     """Eliminate ``me``: append L_me, the union of its variables and its elements' variables, and absorb those elements.
 
     Takes the variables of L_me out of the queue and makes their weights negative. Returns the length used.
     """
+    start, length, n_elements = graph.start, graph.length, graph.n_elements
+    weight, degree, outside = graph.weight, graph.degree, graph.outside
     first = used
     size = 0
-    graph.weight[me] = -graph.weight[me]  # out of everybody's list
-    n_elements = graph.n_elements[me]
-    for t in range(n_elements + 1):
-        if t < n_elements:
-            element = lists[graph.start[me] + t]
-            begin = graph.start[element]
-            end = begin + graph.length[element]
+    weight[me] = -weight[me]  # out of everybody's list
+    n_own = n_elements[me]
+    for t in range(n_own + 1):
+        if t < n_own:
+            element = lists[start[me] + t]
+            begin = start[element]
+            end = begin + length[element]
         else:
-            begin = graph.start[me] + n_elements
-            end = graph.start[me] + graph.length[me]
+            begin = start[me] + n_own
+            end = start[me] + length[me]
         for x in range(begin, end):
             i = lists[x]
-            if graph.weight[i] > 0:
-                size += graph.weight[i]
-                graph.weight[i] = -graph.weight[i]
+            if weight[i] > 0:
+                size += weight[i]
+                weight[i] = -weight[i]
                 lists[used] = i
                 used += 1
-                _remove(queue, i, graph.degree[i])
-        if t < n_elements:
-            graph.outside[element] = 0
-            graph.length[element] = 0
-    graph.start[me] = first
-    graph.length[me] = used - first
-    graph.n_elements[me] = 0
-    graph.degree[me] = size
-    graph.outside[me] = 1
+                _remove(queue, i, degree[i])
+        if t < n_own:
+            outside[element] = 0
+            length[element] = 0
+    start[me] = first
+    length[me] = used - first
+    n_elements[me] = 0
+    degree[me] = size
+    outside[me] = 1
     return used
 
 
-@inner
+@inlined
 def _count_outside(graph: _Graph, lists: Int32, first: int, end: int, stamp: int) -> None:
     """For every element e next to L_me: outside[e] = stamp + |L_e minus L_me|."""
+    start, n_elements = graph.start, graph.n_elements
+    weight, degree, outside = graph.weight, graph.degree, graph.outside
     for x in range(first, end):
         i = lists[x]
-        weight = -graph.weight[i]
-        for y in range(graph.start[i], graph.start[i] + graph.n_elements[i]):
+        columns = -weight[i]
+        for y in range(start[i], start[i] + n_elements[i]):
             element = lists[y]
-            if graph.outside[element] >= stamp:
-                graph.outside[element] -= weight
-            elif graph.outside[element] != 0:
-                graph.outside[element] = graph.degree[element] + stamp - weight
+            if outside[element] >= stamp:
+                outside[element] -= columns
+            elif outside[element] != 0:
+                outside[element] = degree[element] + stamp - columns
 
 
-@inner
+@inlined
 def _update_degrees(
     graph: _Graph,
     lists: Int32,
@@ -210,53 +218,55 @@ def _update_degrees(
     variable with no other neighbour than ``me`` is eliminated with it (mass elimination). ``degree[i]``
     leaves out |L_me minus i|.
     """
-    n = len(graph.start)
+    start, length, n_elements = graph.start, graph.length, graph.n_elements
+    weight, degree, outside = graph.weight, graph.degree, graph.outside
+    n = len(start)
     for x in range(first, end):
         i = lists[x]
-        begin = graph.start[i]
-        variables = begin + graph.n_elements[i]
-        stop = begin + graph.length[i]
+        begin = start[i]
+        variables = begin + n_elements[i]
+        stop = begin + length[i]
         kept = begin
-        degree = np.int64(0)
-        hashed = np.int64(me)
+        bound = 0
+        hashed = me
         for y in range(begin, variables):
             element = lists[y]
-            if graph.outside[element] == 0:
+            if outside[element] == 0:
                 continue
-            beyond = graph.outside[element] - stamp
+            beyond = outside[element] - stamp
             if beyond > 0:
-                degree += beyond
+                bound += beyond
                 hashed += element
                 lists[kept] = element
                 kept += 1
             else:
-                graph.outside[element] = 0
-                graph.length[element] = 0
+                outside[element] = 0
+                length[element] = 0
         first_variable = kept
         for y in range(variables, stop):
             j = lists[y]
-            if graph.weight[j] > 0:
-                degree += graph.weight[j]
+            if weight[j] > 0:
+                bound += weight[j]
                 hashed += j
                 lists[kept] = j
                 kept += 1
-        if degree == 0 and first_variable == begin:
+        if bound == 0 and first_variable == begin:
             _eliminate_with(graph, i, me)
             continue
-        graph.degree[i] = min(graph.degree[i], degree)
+        degree[i] = min(degree[i], bound)
         # There is room for one more: the pivot itself or an absorbed element has left the list.
         lists[kept] = lists[first_variable]
         lists[first_variable] = lists[begin]
         lists[begin] = me
-        graph.n_elements[i] = first_variable - begin + 1
-        graph.length[i] = kept - begin + 1
+        n_elements[i] = first_variable - begin + 1
+        length[i] = kept - begin + 1
         hashed %= n
         hashes[i] = hashed
         chain[i] = bucket[hashed]
         bucket[hashed] = i
 
 
-@inner
+@inlined
 def _eliminate_with(graph: _Graph, i: int, me: int) -> None:
     """Mass elimination: i of L_me becomes part of the pivot."""
     graph.representative[i] = me
@@ -267,7 +277,7 @@ def _eliminate_with(graph: _Graph, i: int, me: int) -> None:
     graph.length[i] = 0
 
 
-@inner
+@inlined
 def _merge_indistinguishable(
     graph: _Graph,
     lists: Int32,
@@ -280,23 +290,24 @@ def _merge_indistinguishable(
     stamp: int,
 ) -> int:
     """Merge variables of L_me whose lists are equal; only those with equal hashes are compared. Returns a new stamp."""
+    start, length, weight = graph.start, graph.length, graph.weight
     for x in range(first, end):
-        if graph.weight[lists[x]] == 0:
+        if weight[lists[x]] == 0:
             continue
         i = bucket[hashes[lists[x]]]
         bucket[hashes[lists[x]]] = -1
         while i != -1 and chain[i] != -1:
-            for y in range(graph.start[i], graph.start[i] + graph.length[i]):
+            for y in range(start[i], start[i] + length[i]):
                 seen[lists[y]] = stamp
             before = i
             j = chain[i]
             while j != -1:
                 if _same_lists(graph, lists, i, j, seen, stamp):
                     graph.representative[j] = i
-                    graph.weight[i] += graph.weight[j]
-                    graph.weight[j] = 0
+                    weight[i] += weight[j]
+                    weight[j] = 0
                     graph.n_elements[j] = 0
-                    graph.length[j] = 0
+                    length[j] = 0
                     chain[before] = chain[j]
                 else:
                     before = j
@@ -306,18 +317,19 @@ def _merge_indistinguishable(
     return stamp
 
 
-@inner
+@inlined
 def _same_lists(graph: _Graph, lists: Int32, i: int, j: int, seen: Int64, stamp: int) -> bool:
     """Whether j's list holds the members of i's, which are marked with the stamp."""
-    if graph.length[j] != graph.length[i] or graph.n_elements[j] != graph.n_elements[i]:
+    start, length = graph.start, graph.length
+    if length[j] != length[i] or graph.n_elements[j] != graph.n_elements[i]:
         return False
-    for y in range(graph.start[j], graph.start[j] + graph.length[j]):
+    for y in range(start[j], start[j] + length[j]):
         if seen[lists[y]] != stamp:
             return False
     return True
 
 
-@inner
+@inlined
 def _requeue(
     graph: _Graph, queue: _DegreeLists, lists: Int32, first: int, end: int, me: int, remaining: int, lowest: int
 ) -> tuple[int, int]:
@@ -325,17 +337,18 @@ def _requeue(
 
     Returns the lowest degree in the queue and the length used of the lists.
     """
+    weight, degree = graph.weight, graph.degree
     kept = first
     for x in range(first, end):
         i = lists[x]
-        weight = -graph.weight[i]
-        if weight <= 0:
+        columns = -weight[i]
+        if columns <= 0:
             continue
-        graph.weight[i] = weight
-        degree = max(0, min(graph.degree[i] + graph.degree[me] - weight, remaining - weight))
-        graph.degree[i] = degree
-        _insert(queue, i, degree)
-        lowest = min(lowest, degree)
+        weight[i] = columns
+        bound = max(0, min(degree[i] + degree[me] - columns, remaining - columns))
+        degree[i] = bound
+        _insert(queue, i, bound)
+        lowest = min(lowest, bound)
         lists[kept] = i
         kept += 1
     graph.length[me] = kept - first

@@ -32,8 +32,9 @@ def _is_narrow(n_columns: int, n_below: int) -> bool:
 @inner
 def _positions_in(blocks: Blocks, t: int, wanted: Int32, positions: Int32) -> None:
     """Position in supernode t of every wanted row; both ascending, and t has them all."""
-    rows, begin = blocks.rows, blocks.row_ptr[t]
-    n_rows = blocks.row_ptr[t + 1] - begin
+    first, row_ptr, rows = blocks.first, blocks.row_ptr, blocks.rows
+    rows, begin = rows, row_ptr[t]
+    n_rows = row_ptr[t + 1] - begin
     if len(wanted) * SEARCH_RATIO >= n_rows:
         k = 0
         for i in range(len(wanted)):
@@ -43,8 +44,8 @@ def _positions_in(blocks: Blocks, t: int, wanted: Int32, positions: Int32) -> No
         return
     low = np.int64(0)
     for i in range(len(wanted)):
-        if wanted[i] < blocks.first[t + 1]:
-            positions[i] = wanted[i] - blocks.first[t]
+        if wanted[i] < first[t + 1]:
+            positions[i] = wanted[i] - first[t]
             continue
         high = n_rows
         while low < high:
@@ -59,17 +60,18 @@ def _positions_in(blocks: Blocks, t: int, wanted: Int32, positions: Int32) -> No
 @inner
 def _gather(blocks: Blocks, Z: Float, below: Int32, positions: Int32, gathered: Float) -> None:
     """Lower triangle of Z[below, below] into a dense column-major matrix."""
+    first, row_ptr, value_ptr, owner = blocks.first, blocks.row_ptr, blocks.value_ptr, blocks.owner
     n_below = len(below)
     start = 0
     while start < n_below:
-        t = blocks.owner[below[start]]
+        t = owner[below[start]]
         end = start
-        while end < n_below and below[end] < blocks.first[t + 1]:
+        while end < n_below and below[end] < first[t + 1]:
             end += 1
         _positions_in(blocks, t, below[start:], positions[start:])
-        n_rows = blocks.row_ptr[t + 1] - blocks.row_ptr[t]
+        n_rows = row_ptr[t + 1] - row_ptr[t]
         for j in range(start, end):
-            source = blocks.value_ptr[t] + np.int64(below[j] - blocks.first[t]) * n_rows
+            source = value_ptr[t] + np.int64(below[j] - first[t]) * n_rows
             target = np.int64(j) * n_below
             for i in range(j, n_below):
                 gathered[target + i] = Z[source + positions[i]]
@@ -84,10 +86,11 @@ def _invert_narrow(blocks: Blocks, L: Float, Z: Float, s: int, Y: Float, positio
     each entry of the lower triangle of Z once for all columns. Then, from the last column to the first, what
     the block's own later columns contribute.
     """
-    begin = blocks.value_ptr[s]
-    n_columns = blocks.first[s + 1] - blocks.first[s]
-    n_rows = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
-    below = blocks.rows[blocks.row_ptr[s] + n_columns : blocks.row_ptr[s + 1]]
+    first, row_ptr, rows, value_ptr, owner = blocks.first, blocks.row_ptr, blocks.rows, blocks.value_ptr, blocks.owner
+    begin = value_ptr[s]
+    n_columns = first[s + 1] - first[s]
+    n_rows = row_ptr[s + 1] - row_ptr[s]
+    below = rows[row_ptr[s] + n_columns : row_ptr[s + 1]]
     for c in range(n_columns):
         column = c * n_rows
         scale = 1.0 / L[begin + column + c]
@@ -96,14 +99,14 @@ def _invert_narrow(blocks: Blocks, L: Float, Z: Float, s: int, Y: Float, positio
             Z[begin + column + i] = 0.0
     start = 0
     while start < len(below):
-        t = blocks.owner[below[start]]
+        t = owner[below[start]]
         end = start
-        while end < len(below) and below[end] < blocks.first[t + 1]:
+        while end < len(below) and below[end] < first[t + 1]:
             end += 1
         _positions_in(blocks, t, below[start:], positions[start:])
-        t_rows = blocks.row_ptr[t + 1] - blocks.row_ptr[t]
+        t_rows = row_ptr[t + 1] - row_ptr[t]
         for j in range(start, end):
-            source = blocks.value_ptr[t] + np.int64(below[j] - blocks.first[t]) * t_rows
+            source = value_ptr[t] + np.int64(below[j] - first[t]) * t_rows
             for c in range(n_columns):
                 y = c * n_rows + n_columns
                 z = begin + y
@@ -135,9 +138,10 @@ def _invert_block(
     blas: Int64, blocks: Blocks, L: Float, Z: Float, s: int, Y: Float, positions: Int32, gathered: Float
 ) -> None:
     """A supernode of many columns by BLAS, with Z[R, R] gathered first."""
-    begin = blocks.value_ptr[s]
-    n_columns = blocks.first[s + 1] - blocks.first[s]
-    n_rows = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
+    first, row_ptr, rows, value_ptr = blocks.first, blocks.row_ptr, blocks.rows, blocks.value_ptr
+    begin = value_ptr[s]
+    n_columns = first[s + 1] - first[s]
+    n_rows = row_ptr[s + 1] - row_ptr[s]
     n_below = n_rows - n_columns
     for j in range(n_columns):
         for i in range(j, n_columns):
@@ -149,7 +153,7 @@ def _invert_block(
         for i in range(n_below):
             Y[j * n_below + i] = L[begin + j * n_rows + n_columns + i]
     trsm(blas, R, N, n_below, n_columns, L, begin, n_rows, Y, 0, n_below)
-    _gather(blocks, Z, blocks.rows[blocks.row_ptr[s] + n_columns : blocks.row_ptr[s + 1]], positions, gathered)
+    _gather(blocks, Z, rows[row_ptr[s] + n_columns : row_ptr[s + 1]], positions, gathered)
     below = begin + n_columns
     symm_left(blas, n_below, n_columns, -1.0, gathered, 0, n_below, Y, 0, n_below, 0.0, Z, below, n_rows)
     gemm(blas, T, N, n_columns, n_columns, n_below, -1.0, Y, 0, n_below, Z, below, n_rows, 1.0, Z, begin, n_rows)

@@ -50,12 +50,14 @@ class _Waiting(NamedTuple):
 @inlined
 def _wait(blocks: Blocks, waiting: _Waiting, d: int, at: int) -> None:
     """Put d into the list of the supernode that owns its row ``at``, if it has one."""
-    begin = blocks.row_ptr[d]
-    if begin + at < blocks.row_ptr[d + 1]:
-        waiting.progress[d] = at
-        target = blocks.owner[blocks.rows[begin + at]]
-        waiting.following[d] = waiting.head[target]
-        waiting.head[target] = d
+    row_ptr, rows, owner = blocks.row_ptr, blocks.rows, blocks.owner
+    head, following, progress = waiting.head, waiting.following, waiting.progress
+    begin = row_ptr[d]
+    if begin + at < row_ptr[d + 1]:
+        progress[d] = at
+        target = owner[rows[begin + at]]
+        following[d] = head[target]
+        head[target] = d
 
 
 class _Workspace(NamedTuple):
@@ -70,13 +72,14 @@ class _Workspace(NamedTuple):
 @inner
 def _update_by_loops(blocks: Blocks, L: Float, s: int, d: int, begin: int, middle: int, place: Int32) -> None:
     """Update of s by d entry by entry."""
-    rows, d_rows = blocks.rows, blocks.row_ptr[d]
-    height = blocks.row_ptr[d + 1] - d_rows
-    s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
+    first, row_ptr, rows, value_ptr = blocks.first, blocks.row_ptr, blocks.rows, blocks.value_ptr
+    rows, d_rows = rows, row_ptr[d]
+    height = row_ptr[d + 1] - d_rows
+    s_height = row_ptr[s + 1] - row_ptr[s]
     for j in range(begin, middle):
-        target = blocks.value_ptr[s] + np.int64(place[rows[d_rows + j]]) * s_height
-        for k in range(blocks.first[d + 1] - blocks.first[d]):
-            source = blocks.value_ptr[d] + k * height
+        target = value_ptr[s] + np.int64(place[rows[d_rows + j]]) * s_height
+        for k in range(first[d + 1] - first[d]):
+            source = value_ptr[d] + k * height
             factor = L[source + j]
             for i in range(j, height):
                 L[target + place[rows[d_rows + i]]] -= factor * L[source + i]
@@ -87,25 +90,27 @@ def _update_by_gemm(
     blas: Int64, blocks: Blocks, L: Float, s: int, d: int, begin: int, middle: int, workspace: _Workspace
 ) -> None:
     """Update of s by d in strips of columns: in place where d's rows lie together in s."""
-    relative, product = workspace.relative, workspace.product
-    height = blocks.row_ptr[d + 1] - blocks.row_ptr[d]
-    s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
-    depth = blocks.first[d + 1] - blocks.first[d]
+    first, row_ptr, rows, value_ptr = blocks.first, blocks.row_ptr, blocks.rows, blocks.value_ptr
+    place, relative, product = workspace.place, workspace.relative, workspace.product
+    relative, product = relative, product
+    height = row_ptr[d + 1] - row_ptr[d]
+    s_height = row_ptr[s + 1] - row_ptr[s]
+    depth = first[d + 1] - first[d]
     n_rows = height - begin
     for i in range(n_rows):
-        relative[i] = workspace.place[blocks.rows[blocks.row_ptr[d] + begin + i]]
+        relative[i] = place[rows[row_ptr[d] + begin + i]]
     is_contiguous = relative[n_rows - 1] - relative[0] == n_rows - 1
     for start in range(0, middle - begin, STRIP):
         width = min(STRIP, middle - begin - start)
         length = n_rows - start
-        a = blocks.value_ptr[d] + begin + start
+        a = value_ptr[d] + begin + start
         if is_contiguous:
-            c = blocks.value_ptr[s] + np.int64(relative[start]) * (s_height + 1)
+            c = value_ptr[s] + np.int64(relative[start]) * (s_height + 1)
             gemm(blas, N, T, length, width, depth, -1.0, L, a, height, L, a, height, 1.0, L, c, s_height)
             continue
         gemm(blas, N, T, length, width, depth, 1.0, L, a, height, L, a, height, 0.0, product, 0, length)
         for j in range(width):
-            target = blocks.value_ptr[s] + np.int64(relative[start + j]) * s_height
+            target = value_ptr[s] + np.int64(relative[start + j]) * s_height
             for i in range(j, length):
                 L[target + relative[start + i]] -= product[j * length + i]
 
@@ -131,58 +136,64 @@ def _update_by_narrow(
     blocks: Blocks, waiting: _Waiting, L: Float, s: int, n_narrow: int, workspace: _Workspace
 ) -> None:
     """Update of s by all its narrow descendants, panel after panel of s's columns."""
-    rows, relative = blocks.rows, workspace.relative
-    s_height = blocks.row_ptr[s + 1] - blocks.row_ptr[s]
-    end = blocks.first[s + 1]
-    for panel in range(blocks.first[s], end, PANEL):
+    first, row_ptr, rows, value_ptr = blocks.first, blocks.row_ptr, blocks.rows, blocks.value_ptr
+    progress = waiting.progress
+    place, relative, narrow = workspace.place, workspace.relative, workspace.narrow
+    rows, relative = rows, relative
+    s_height = row_ptr[s + 1] - row_ptr[s]
+    end = first[s + 1]
+    for panel in range(first[s], end, PANEL):
         panel_end = min(panel + PANEL, end)
         for t in range(n_narrow):
-            d = workspace.narrow[t]
-            d_rows, n_columns = blocks.row_ptr[d], blocks.first[d + 1] - blocks.first[d]
-            height = blocks.row_ptr[d + 1] - d_rows
-            at = waiting.progress[d]
+            d = narrow[t]
+            d_rows, n_columns = row_ptr[d], first[d + 1] - first[d]
+            height = row_ptr[d + 1] - d_rows
+            at = progress[d]
             if at == height or rows[d_rows + at] >= panel_end:
                 continue
             for i in range(at, height):
-                relative[i] = workspace.place[rows[d_rows + i]]
+                relative[i] = place[rows[d_rows + i]]
             while at < height and rows[d_rows + at] < panel_end:
-                target = blocks.value_ptr[s] + np.int64(relative[at]) * s_height
-                _update_column(L, target, blocks.value_ptr[d], height, n_columns, at, relative)
+                target = value_ptr[s] + np.int64(relative[at]) * s_height
+                _update_column(L, target, value_ptr[d], height, n_columns, at, relative)
                 at += 1
-            waiting.progress[d] = at
+            progress[d] = at
 
 
 @inlined
 def _update(blas: Int64, blocks: Blocks, waiting: _Waiting, L: Float, s: int, workspace: _Workspace) -> None:
     """Update of s by all its descendants, each of which then waits for the next supernode that needs it."""
-    d = waiting.head[s]
+    first, row_ptr, rows = blocks.first, blocks.row_ptr, blocks.rows
+    head, following, progress = waiting.head, waiting.following, waiting.progress
+    place, narrow = workspace.place, workspace.narrow
+    d = head[s]
     if d == -1:
         return
-    first, row_ptr, rows = blocks.first, blocks.row_ptr, blocks.rows
+    first, row_ptr, rows = first, row_ptr, rows
     for k in range(row_ptr[s + 1] - row_ptr[s]):
-        workspace.place[rows[row_ptr[s] + k]] = k
+        place[rows[row_ptr[s] + k]] = k
     n_narrow = 0
     while d != -1:
-        next_d = waiting.following[d]
+        next_d = following[d]
         depth, height = first[d + 1] - first[d], row_ptr[d + 1] - row_ptr[d]
         if depth <= NARROW:
-            workspace.narrow[n_narrow] = d
+            narrow[n_narrow] = d
             n_narrow += 1
         else:
-            begin = waiting.progress[d]
+            begin = progress[d]
             middle = begin
             while middle < height and rows[row_ptr[d] + middle] < first[s + 1]:
                 middle += 1
             if (middle - begin) * (height - begin) * depth < SMALL_UPDATE:
-                _update_by_loops(blocks, L, s, d, begin, middle, workspace.place)
+                _update_by_loops(blocks, L, s, d, begin, middle, place)
             else:
                 _update_by_gemm(blas, blocks, L, s, d, begin, middle, workspace)
             _wait(blocks, waiting, d, middle)
         d = next_d
     _update_by_narrow(blocks, waiting, L, s, n_narrow, workspace)
     for t in range(n_narrow):
-        d = workspace.narrow[t]
-        _wait(blocks, waiting, d, waiting.progress[d])
+        d = narrow[t]
+        _wait(blocks, waiting, d, progress[d])
 
 
 @inner

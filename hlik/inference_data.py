@@ -14,6 +14,7 @@ import xarray as xr
 from hlik._version import __version__
 from hlik.fit import Fit
 from hlik.graph.describe import labels_of
+from hlik.graph.find_link import linked
 from hlik.maps import LinkMap
 from hlik.model import HierarchicalModel, Parameter, Variable
 from hlik.report import Reported, Reporter
@@ -218,7 +219,7 @@ def describe_model(model: HierarchicalModel) -> dict[str, Any]:
                 "name": e.name,
                 "distribution": e.distribution,
                 "family": e.family.name if e.family else None,
-                "scale": e.family.scale if e.family else None,
+                "scale": _scale_of_effect(model, e.name),
                 "levels": e.size,
                 "value_name": e.variable.value_name,
             }
@@ -230,6 +231,12 @@ def describe_model(model: HierarchicalModel) -> dict[str, Any]:
         ],
         "deterministics": [d.name for d in model.deterministics],
     }
+
+
+def _scale_of_effect(model: HierarchicalModel, name: str) -> str | None:
+    """The link from a random effect to its value variable; None where that is not elementwise."""
+    found = linked(model.forms[name])
+    return None if found is None else found[1].name
 
 
 def _interval_scale(parameter: Parameter) -> str:

@@ -70,7 +70,10 @@ class Reporter:
             index = self._beta[name]
             own = self.estimate.beta[index]
             own_error = np.sqrt(np.diag(self.estimate.beta_covariance)[index])
-            value, slope = _transformed(self.model.forms.get(name), own)
+            form = self.model.forms.get(name)
+            if _is_wider(form, own):
+                return Reported(variable, *self._affine(form), own, own_error)  # type: ignore[arg-type]
+            value, slope = _transformed(form, own)
             return Reported(variable, value, own_error * np.abs(slope), own, own_error)
         parameter = next(p for p in self.model.dispersion_parameters if p.name == name)
         assert parameter.natural is not None
@@ -95,7 +98,10 @@ class Reporter:
         if effect.scale_map is not None:
             scale = np.broadcast_to(effect.scale_map.value(self.estimate.theta), v.shape)
             return Reported(effect.variable, v / scale, v_se / scale, v / scale, v_se / scale)
-        value, slope = _transformed(self.model.forms[effect.name], v)
+        form = self.model.forms[effect.name]
+        if _is_wider(form, v):
+            return Reported(effect.variable, *self._affine(form), v, v_se)  # type: ignore[arg-type]
+        value, slope = _transformed(form, v)
         return Reported(effect.variable, value, v_se * np.abs(slope), v, v_se)
 
     def _deterministic(self, variable: Variable) -> Reported | None:
@@ -255,7 +261,7 @@ class Reporter:
         drawers: list[tuple[Variable, Callable[[], np.ndarray]]] = []
         for p in self.model.parameters:
             if p.natural is None:
-                drawers.append((p.variable, partial(_natural, self.model.forms.get(p.name), x[p.name])))
+                drawers.append((p.variable, partial(_natural, self.model.forms.get(p.name), p.name, x)))
             else:
                 drawers.append((p.variable, partial(_values, p.natural, theta)))
         for e in self.model.random_effects:
@@ -271,10 +277,9 @@ class Reporter:
     def _effect_draws(self, effect: RandomEffect, x: dict[str, np.ndarray], theta: np.ndarray) -> np.ndarray:
         if effect.location is not None:
             return evaluate_draws(self.model.forms[effect.name], x)  # type: ignore[arg-type]
-        v = x[effect.name]
         if effect.scale_map is not None:
-            return v / np.array([effect.scale_map.value(t) for t in theta])
-        return _transformed(self.model.forms[effect.name], v)[0]
+            return x[effect.name] / np.array([effect.scale_map.value(t) for t in theta])
+        return _natural(self.model.forms[effect.name], effect.name, x)
 
     def _theta_draws(self, variable: Variable, theta: np.ndarray) -> np.ndarray:
         form = self.model.forms[variable.name]
@@ -293,9 +298,14 @@ def _transformed(form: Form | None, own: np.ndarray) -> tuple[np.ndarray, np.nda
     return form.function(eta), derivative(form, eta) * slope_in
 
 
-def _natural(form: Form | None, own: np.ndarray) -> np.ndarray:
-    """Natural values for values of a value variable."""
-    return _transformed(form, own)[0]
+def _is_wider(form: Form | None, own: np.ndarray) -> bool:
+    """Whether a variable has more elements than its value variable, as one that sums to zero."""
+    return isinstance(form, Affine) and form.offset.size > own.shape[-1]
+
+
+def _natural(form: Form | None, name: str, x: dict[str, np.ndarray]) -> np.ndarray:
+    """Draws of a variable from draws of its value variable."""
+    return evaluate_draws(form, x) if _is_wider(form, x[name]) else _transformed(form, x[name])[0]  # type: ignore[arg-type]
 
 
 def _values(found: ThetaMap, theta: np.ndarray) -> np.ndarray:

@@ -1,6 +1,4 @@
-"""What cannot be fitted is refused before any long work, each with its own message: what, why, and the way out."""
-
-import sys
+"""Data that cannot be fitted are refused before any long work: what is wrong, where, and the way out."""
 
 import numpy as np
 import pymc as pm
@@ -8,72 +6,34 @@ import pytensor.tensor as pt
 import pytest
 
 import hlik
-from hlik import DataWarning, ModelError
-
-N, GROUPS = 24, 6
-rng = np.random.default_rng(5)
-x = rng.normal(size=N)
-X = np.column_stack([np.ones(N), x])
-group = np.arange(N) % GROUPS
-counts = rng.poisson(3.0, N)
-positive = rng.gamma(2.0, 1.0, N)
-real = rng.normal(size=N)
-binary = np.tile([0, 1, 1, 0], N // 4)
-trials = np.full(N, 5)
+from hlik import DataWarning
+from tests.refusals import (
+    GROUPS,
+    N,
+    X,
+    bernoulli,
+    binary,
+    binomial,
+    counts,
+    forbid_work,
+    gamma,
+    gaussian,
+    group,
+    model_of,
+    poisson,
+    positive,
+    real,
+    refused,
+    replaced,
+    trials,
+    wald,
+    x,
+)
 
 
 @pytest.fixture(autouse=True)
 def _no_long_work(monkeypatch):
-    """Fail where an estimator is started."""
-
-    def started(*args, **kwargs):
-        raise AssertionError("an estimator was started")
-
-    monkeypatch.setattr(sys.modules["hlik.fit"], "run", started)
-
-
-def model_of(respond, columns=X, index=group, levels=GROUPS):
-    """A model with coefficients `beta` and effects `u`, whose response is ``respond(eta)``."""
-    with pm.Model() as model:
-        beta, sigma = pm.Normal("beta", shape=columns.shape[1]), pm.HalfNormal("sigma")
-        respond(columns @ beta + pm.Normal("u", 0, sigma, shape=levels)[index])
-    return model
-
-
-def gaussian(y=real):
-    return lambda eta: pm.Normal("y", eta, pm.HalfNormal("residual"), observed=y)
-
-
-def poisson(y=counts):
-    return lambda eta: pm.Poisson("y", pt.exp(eta), observed=y)
-
-
-def bernoulli(y=binary):
-    return lambda eta: pm.Bernoulli("y", logit_p=eta, observed=y)
-
-
-def binomial(y, n=trials):
-    return lambda eta: pm.Binomial("y", n=n, logit_p=eta, observed=y)
-
-
-def gamma(y=positive):
-    return lambda eta: pm.Gamma("y", alpha=pm.HalfNormal("alpha"), beta=1 / pt.exp(eta), observed=y)
-
-
-def wald(y=positive):
-    return lambda eta: pm.Wald("y", mu=pt.exp(eta), lam=pm.HalfNormal("lam"), observed=y)
-
-
-def replaced(values, at, by):
-    values = np.array(values, dtype=float)
-    values[at] = by
-    return values
-
-
-def refused(model, message, **arguments):
-    with pytest.raises(ModelError, match=message) as caught:
-        hlik.fit(model, progressbar=False, **arguments)
-    return str(caught.value)
+    forbid_work(monkeypatch)
 
 
 # ---------------------------------------------------------------- responses
@@ -195,28 +155,6 @@ def test_a_column_of_zeros_is_named():
     refused(model_of(gaussian(), np.column_stack([X, np.zeros(N)])), r"column of X for 'beta\[2\]' is zero")
 
 
-# ---------------------------------------------------------------- weights
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        (replaced(np.ones(N), 2, -1), r"weights\['y'\] must be positive and finite; row 2 is -1"),
-        (replaced(np.ones(N), 2, 0), "row 2 is 0. Leave rows out"),
-        (replaced(np.ones(N), 2, np.nan), "row 2 is nan"),
-        (np.ones(N - 1), r"weights\['y'\] has shape \(23,\); the response has shape \(24,\)"),
-        (1.0, r"weights\['y'\] has shape \(\)"),
-        ("w", r"weights\['y'\] must be numbers; got 'w'"),
-    ],
-)
-def test_weights(weights, message):
-    refused(model_of(gaussian()), message, weights={"y": weights})
-
-
-def test_weights_that_are_no_dictionary():
-    refused(model_of(gaussian()), r"weights= takes a dictionary.*got ndarray", weights=np.ones(N))
-
-
 # ---------------------------------------------------------------- random effects
 
 
@@ -252,87 +190,6 @@ def test_roles_that_cannot_be_told():
     refused(model, r"Cannot tell whether 'sigma' is a parameter or a random effect.*Pass random=\['u'\]")
 
 
-# ---------------------------------------------------------------- names and values
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"random": ["v"]}, r"random= names \['v'\].*It has \['beta', 'residual', 'sigma', 'u'\]"),
-        ({"random": "u"}, r"random= takes a list.*write \['u'\]"),
-        ({"fixed": {"tau": 1.0}}, r"fixed= names \['tau'\]"),
-        ({"fixed": {"y": 1.0}}, r"fixed= names \['y'\]"),
-        ({"fixed": ["sigma"]}, r"fixed= takes a dictionary.*got list"),
-        ({"fixed": {"sigma": -1.0}}, r"fixed\['sigma'\] = -1.0 is outside the support"),
-        ({"fixed": {"sigma": np.nan}}, r"fixed\['sigma'\] = nan is outside the support"),
-        ({"fixed": {"sigma": "one"}}, r"fixed\['sigma'\] must be numbers; got 'one'"),
-        ({"fixed": {"beta": np.ones(3)}}, r"fixed\['beta'\] has shape \(3,\); beta has shape \(2,\)"),
-        ({"weights": {"z": np.ones(N)}}, r"weights= names \['z'\].*these are: \['y'\]"),
-    ],
-)
-def test_arguments(arguments, message):
-    refused(model_of(gaussian()), message, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("start", "message"),
-    [
-        ({"tau": 1.0}, r"start= names 'tau'"),
-        ({"beta": np.ones(3)}, r"start\['beta'\] has shape \(3,\)"),
-        ({"sigma": -1.0}, r"start\['sigma'\] = -1.0 is outside the support"),
-    ],
-)
-def test_start(monkeypatch, start, message):
-    monkeypatch.undo()
-    monkeypatch.setattr(hlik.EQL, "step", None)
-    refused(model_of(gaussian()), message, start=start)
-
-
-@pytest.mark.parametrize(("prior", "value"), [(lambda: pm.Uniform("s", 0, 1), 2.0), (lambda: pm.Beta("s", 1, 1), 1.5)])
-def test_fixed_values_outside_other_supports(prior, value):
-    with pm.Model() as model:
-        u = pm.Normal("u", 0, prior(), shape=GROUPS)
-        pm.Normal("y", pm.Normal("b") + u[group], pm.HalfNormal("residual"), observed=real)
-    refused(model, rf"fixed\['s'\] = {value} is outside the support", fixed={"s": value})
-
-
-@pytest.mark.parametrize(
-    ("estimator", "message"),
-    [
-        ("qel", r"No estimator is called 'qel'; there are \['eql'"),
-        (hlik.EQL, r"write EQL\(\) with its brackets"),
-        (3, "estimator must be"),
-        (None, "estimator must be"),
-    ],
-)
-def test_estimators(estimator, message):
-    refused(model_of(gaussian()), message, estimator=estimator)
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (None, "must be a pymc.Model or a bambi.Model; got NoneType"),
-        ({"y": real}, "got dict"),
-        (pm.Model, "pass the model, not the class"),
-    ],
-)
-def test_what_is_no_model(model, message):
-    refused(model, message)
-
-
-def test_models_without_observed_or_free_variables():
-    with pm.Model() as nothing_observed:
-        pm.Normal("b")
-    with pm.Model() as nothing_free:
-        pm.Normal("y", 0, 1, observed=real)
-    with pm.Model() as empty:
-        pass
-    refused(nothing_observed, r"no observed variable: give one distribution observed=data")
-    refused(nothing_free, "no free variable: there is nothing to estimate")
-    refused(empty, "no observed variable")
-
-
 def test_discrete_variables():
     with pm.Model() as model:
         k = pm.Bernoulli("k", 0.5, shape=GROUPS)
@@ -346,11 +203,6 @@ def test_a_distribution_that_eql_does_not_know():
         r"EQL cannot fit this model: response 'y' is NegativeBinomial",
     )
     assert "Poisson" in text
-
-
-def test_weights_for_a_distribution_without_closed_form():
-    model = model_of(lambda eta: pm.StudentT("y", nu=4, mu=eta, sigma=1.0, observed=real))
-    refused(model, r"weights\['y'\]", estimator="laplace", weights={"y": np.ones(N)})
 
 
 def test_another_response_may_decide_what_one_separates():

@@ -211,6 +211,8 @@ def ranef(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
         own = idata["unconstrained_estimates"][term["value_name"]].values.ravel()
         own_error = idata["unconstrained_standard_errors"][term["value_name"]].values.ravel()
         v, v_se = (idata["diagnostics"][f"{term['name']}_{part}"].values.ravel() for part in ("v", "v_se"))
+        if own.size != estimate.size:  # effects that sum to zero have fewer values on PyMC's scale
+            own, own_error = v, v_se = estimate.values.ravel(), error.values.ravel()
         inverse = LINKS[term["scale"]].inverse if term["scale"] else LINKS["identity"].inverse
         with np.errstate(all="ignore"):
             ends = np.stack([inverse(own - quantile * own_error), inverse(own + quantile * own_error)])

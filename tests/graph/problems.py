@@ -110,3 +110,25 @@ def numeric_jacobian(function: Callable[[np.ndarray], np.ndarray], theta: np.nda
         step = 1e-5 * unit
         columns.append((function(theta + step) - function(theta - step)) / 2e-5)
     return np.column_stack(columns)
+
+
+def beta_and_sigma():
+    """Three coefficients, and a standard deviation."""
+    return pm.Normal("beta", 0, 5, shape=3), pm.HalfNormal("sigma", 1)
+
+
+def normal_effect():
+    """Those, and normal effects of the groups."""
+    beta, sigma = beta_and_sigma()
+    return beta, sigma, pm.Normal("u", 0, sigma, shape=GROUPS)
+
+
+def eta():
+    """The linear predictor of all three."""
+    beta, _, u = normal_effect()
+    return X @ beta + u[group]
+
+
+def poisson(mean):
+    """The counts, with this mean."""
+    pm.Poisson("y", mean, observed=counts)

@@ -33,7 +33,7 @@ def _is_narrow(n_columns: int, n_below: int) -> bool:
 def _positions_in(blocks: Blocks, t: int, wanted: Int32, positions: Int32) -> None:
     """Position in supernode t of every wanted row; both ascending, and t has them all."""
     first, row_ptr, rows = blocks.first, blocks.row_ptr, blocks.rows
-    rows, begin = rows, row_ptr[t]
+    begin = row_ptr[t]
     n_rows = row_ptr[t + 1] - begin
     if len(wanted) * SEARCH_RATIO >= n_rows:
         k = 0

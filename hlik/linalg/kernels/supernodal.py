@@ -30,7 +30,10 @@ PANEL = 128
 
 
 class Blocks(NamedTuple):
-    """Pattern of L, as the head of `supernodes` describes it."""
+    """Pattern of L, as the head of `supernodes` describes it.
+
+    Loops take the arrays out of the tuple first: numba counts a reference at every access to a field.
+    """
 
     first: Int32
     row_ptr: Int64
@@ -50,14 +53,12 @@ class _Waiting(NamedTuple):
 @inlined
 def _wait(blocks: Blocks, waiting: _Waiting, d: int, at: int) -> None:
     """Put d into the list of the supernode that owns its row ``at``, if it has one."""
-    row_ptr, rows, owner = blocks.row_ptr, blocks.rows, blocks.owner
-    head, following, progress = waiting.head, waiting.following, waiting.progress
-    begin = row_ptr[d]
-    if begin + at < row_ptr[d + 1]:
-        progress[d] = at
-        target = owner[rows[begin + at]]
-        following[d] = head[target]
-        head[target] = d
+    begin = blocks.row_ptr[d]
+    if begin + at < blocks.row_ptr[d + 1]:
+        waiting.progress[d] = at
+        target = blocks.owner[blocks.rows[begin + at]]
+        waiting.following[d] = waiting.head[target]
+        waiting.head[target] = d
 
 
 class _Workspace(NamedTuple):
@@ -73,7 +74,7 @@ class _Workspace(NamedTuple):
 def _update_by_loops(blocks: Blocks, L: Float, s: int, d: int, begin: int, middle: int, place: Int32) -> None:
     """Update of s by d entry by entry."""
     first, row_ptr, rows, value_ptr = blocks.first, blocks.row_ptr, blocks.rows, blocks.value_ptr
-    rows, d_rows = rows, row_ptr[d]
+    d_rows = row_ptr[d]
     height = row_ptr[d + 1] - d_rows
     s_height = row_ptr[s + 1] - row_ptr[s]
     for j in range(begin, middle):
@@ -92,7 +93,6 @@ def _update_by_gemm(
     """Update of s by d in strips of columns: in place where d's rows lie together in s."""
     first, row_ptr, rows, value_ptr = blocks.first, blocks.row_ptr, blocks.rows, blocks.value_ptr
     place, relative, product = workspace.place, workspace.relative, workspace.product
-    relative, product = relative, product
     height = row_ptr[d + 1] - row_ptr[d]
     s_height = row_ptr[s + 1] - row_ptr[s]
     depth = first[d + 1] - first[d]
@@ -139,7 +139,6 @@ def _update_by_narrow(
     first, row_ptr, rows, value_ptr = blocks.first, blocks.row_ptr, blocks.rows, blocks.value_ptr
     progress = waiting.progress
     place, relative, narrow = workspace.place, workspace.relative, workspace.narrow
-    rows, relative = rows, relative
     s_height = row_ptr[s + 1] - row_ptr[s]
     end = first[s + 1]
     for panel in range(first[s], end, PANEL):
@@ -169,7 +168,6 @@ def _update(blas: Int64, blocks: Blocks, waiting: _Waiting, L: Float, s: int, wo
     d = head[s]
     if d == -1:
         return
-    first, row_ptr, rows = first, row_ptr, rows
     for k in range(row_ptr[s + 1] - row_ptr[s]):
         place[rows[row_ptr[s] + k]] = k
     n_narrow = 0

@@ -293,7 +293,9 @@ def union_pattern(Z: sp.csr_array, prior: LowerPattern) -> LowerPattern:
         return LowerPattern.diagonal(q)
     if count_pairs(Z) > WORK_FOR_NUMBA:
         indptr, indices = kernels("rows").product_pattern(*kernel_rows(Z), *prior)
-        return LowerPattern(frozen(indptr), frozen(indices))
+        unsorted = sp.csc_array((np.ones(len(indices), dtype=np.int8), indices, indptr), shape=(q, q))
+        unsorted.sort_indices()  # SciPy's own sort is as fast and does not have to be compiled
+        return LowerPattern(frozen(unsorted.indptr.astype(np.int64)), frozen(unsorted.indices.astype(np.int32)))
     # Products of ones, so that no entry can cancel and be dropped.
     ones = sp.csr_array((np.ones(Z.nnz, dtype=np.float32), Z.indices, Z.indptr), shape=Z.shape)
     lower = sp.csc_array((np.ones(prior.nnz, dtype=np.float32), prior.indices, prior.indptr), shape=(q, q))

@@ -194,7 +194,8 @@ def test_two_ways_of_writing_a_model_read_the_same(name):
 def test_shared_containers_may_change():
     model = model_of(with_containers)
     before = read_model(model)
-    pm.set_data({"X": 2 * X, "index": group[::-1].copy()}, model=model)
+    model["X"].set_value(2 * X)
+    model["index"].set_value(group[::-1].copy())
     after = read_model(model)
     np.testing.assert_array_equal(after.X, 2 * before.X)
     np.testing.assert_array_equal(after.Z.toarray(), before.Z.toarray()[::-1])

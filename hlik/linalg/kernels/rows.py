@@ -57,7 +57,7 @@ def _rows_of_columns(columns: Int32, row_ptr: Int64, n_columns: int) -> tuple[In
 
 @compiled(returns((INT64_OUT, INT32_OUT))(INT64, INT32, INT64, INT32))
 def product_pattern(row_ptr: Int64, columns: Int32, prior_ptr: Int64, prior_rows: Int32) -> tuple[Int64, Int32]:
-    """Lower pattern of Z'Z + D + I by columns, rows ascending, from that of D; in the manner of `sweep.form`."""
+    """Lower pattern of Z'Z + D + I by columns, rows unsorted, from that of D; in the manner of `sweep.form`."""
     q = len(prior_ptr) - 1
     column_ptr, rows = _rows_of_columns(columns, row_ptr, q)
     progress = row_ptr[:-1].copy()
@@ -88,7 +88,6 @@ def product_pattern(row_ptr: Int64, columns: Int32, prior_ptr: Int64, prior_rows
                     newest[i] = j
                     indices[used] = i
                     used += 1
-        indices[indptr[j] : used].sort()
         indptr[j + 1] = used
     return indptr, indices[:used].copy()
 

@@ -216,3 +216,8 @@ def test_another_response_may_decide_what_one_separates():
 
     with pytest.raises(AssertionError, match="an estimator was started"):
         hlik.fit(model_of(respond, columns), progressbar=False)
+
+
+def test_minibatches():
+    model = model_of(lambda eta: pm.Poisson("y", pt.exp(eta), observed=counts, total_size=10 * N))
+    refused(model, r"'y' stands for more data \(total_size=\): give all data")

@@ -16,7 +16,7 @@ of that map; `hlik.estimators.dispersion_step` gets there by Newton's method.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from hlik.model import HierarchicalModel
 GLM_ITERATIONS = 50
 GLM_MAX_LOG_CHANGE = 3.0
 GLM_TOLERANCE = 1e-9  # standard errors; the derivative of the solution is taken as if it were exact
+ROUNDED = 1e-14  # 1 - leverage below which it is a rounding error
 DIFFERENCE = 1e-4  # of a central difference, in standard errors: error about 1e-8 of the second derivative
 
 
@@ -37,8 +38,8 @@ class Component:
 
     Attributes
     ----------
-    name
-        The response or random effect.
+    name, is_term
+        The response or random effect, and whether it is a random effect.
     rows
         Its rows among the N observations and q random effects, one after the other.
     log_slope
@@ -48,6 +49,7 @@ class Component:
     """
 
     name: str
+    is_term: bool
     rows: slice
     log_slope: np.ndarray
     dispersion: np.ndarray
@@ -74,8 +76,8 @@ class Component:
 
     def excess(self) -> float:
         """``sum(d / phi) / sum(1 - h)``: 1 at the solution of a component with a free scale."""
-        expected = float(self.residual_df.sum())
-        return float((self.deviance / self.dispersion).sum()) / expected if expected > 0 else 1.0
+        expected = max(float(self.residual_df.sum()), ROUNDED * self.size)
+        return float((self.deviance / self.dispersion).sum()) / expected
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +128,7 @@ def _components(
         if values.size == 1:
             d, df = d.sum(keepdims=True), df.sum(keepdims=True)
         slope = dispersion.jacobian(theta) / values[:, None]
-        found.append(Component(name, rows, slope, values, d, df))
+        found.append(Component(name, rows.start >= model.n_rows, rows, slope, values, d, df))
     return found
 
 
@@ -199,7 +201,7 @@ def moved(maps: Sequence[ThetaMap], theta: np.ndarray, components: Sequence[Comp
         if not (np.all(np.isfinite(values)) and np.all(values > 0)):
             return None
         slope = dispersion.jacobian(theta) / values[:, None]
-        found.append(Component(c.name, c.rows, slope, values, c.deviance, c.residual_df))
+        found.append(replace(c, log_slope=slope, dispersion=values))
     return tuple(found)
 
 

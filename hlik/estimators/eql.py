@@ -14,7 +14,7 @@ from hlik.estimators.base import RUNNING, Estimate
 from hlik.estimators.eql_finish import finish_eql
 from hlik.estimators.eql_iteration import TIGHT, EQLState, Solved, advance, solve, verdict
 from hlik.estimators.quasi_dispersion import with_quasi_dispersion
-from hlik.estimators.starts import check_start, start_beta, start_theta, start_v
+from hlik.estimators.starts import check_start, given_beta, glm_beta, start_theta, start_v
 from hlik.model import HierarchicalModel
 
 LOOSE = 1e-4  # (beta, v) is solved to this part of the last step on theta, both in standard errors
@@ -86,24 +86,23 @@ class EQL:
         augmented = AugmentedModel(model)
         check_start(model, start)
         v = augmented.start_v()
-        beta = start_beta(model, start, v)
-        theta = start_theta(model, start, beta, v)
-        v = start_v(model, start, beta, theta, v)
+        plain = glm_beta(model, v)
+        theta = start_theta(model, start, plain, v)
+        beta = given_beta(model, start, plain)
         spread = dispersions(model, theta)
         if not spread.valid():
             raise ModelError(
                 "The starting values give a variance that is not positive: pass start={...} with values of the "
                 "dispersion parameters for which every variance is positive."
             )
-        point = augmented.at(beta, v, spread)
+        point = augmented.at(beta, start_v(model, start, beta, theta, v), spread)
         if point is None:
             raise ModelError(
                 "The starting values give a mean outside its range (see the links): pass start={...} with values of "
                 "the fixed effects for which every mean is valid."
             )
-        references = {
-            r.name: float(deviance_components(r, point.mu[r.rows]).mean()) for r in model.responses if r.dispersion
-        }
+        mu = (augmented.at(plain, v, spread) or point).mu
+        references = {r.name: float(deviance_components(r, mu[r.rows]).mean()) for r in model.responses if r.dispersion}
         return EQLState(augmented, self.correction, theta, spread, point, references)
 
     def step(self, state: EQLState) -> tuple[EQLState, dict[str, float]]:

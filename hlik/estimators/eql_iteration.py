@@ -79,18 +79,19 @@ def solve(state: EQLState, tolerance: float) -> Solved:
         solution = GammaSolution(theta, (), np.zeros((0, 0)))
         slope = Slopes(np.zeros((0, 0)), np.zeros((model.n_beta, 0)), np.zeros((model.n_random, 0)), True)
     drive = solution.theta - theta
-    trail = _trail(state, drive, solution, slope.exact and state.correction is None)
+    trail = _trail(state, found, drive, solution, slope.exact and state.correction is None)
     proposal = propose(found.components, drive, solution.information, slope.score, active, trail)
     return Solved(theta, spread, mean, found, gone, active, drive, slope, trail, proposal)
 
 
-def _trail(state: EQLState, drive: np.ndarray, solution: GammaSolution, exact: bool) -> Trail:
+def _trail(state: EQLState, found: DispersionState, drive: np.ndarray, solution: GammaSolution, exact: bool) -> Trail:
     """What the last step teaches; secants only where the derivative is not exact, as with a correction of beta."""
     last = state.solved
     if last is None:
         return Trail()
     move = state.theta - last.theta
-    trail = follow(last.trail, move, drive - last.drive, drive, solution.information, last.proposal.used)
+    change, used = drive - last.drive, last.proposal.used
+    trail = follow(last.trail, found.components, move, change, drive, solution.information, used)
     return replace(trail, secants=()) if exact else trail
 
 

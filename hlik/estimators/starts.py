@@ -18,6 +18,7 @@ from hlik.links import Link
 from hlik.maps import LinkMap, ThetaMap
 from hlik.model import HierarchicalModel, Parameter, RandomEffect
 
+PHI_BOUNDS, LAM_BOUNDS = (1e-6, 1e8), (1e-8, 1e4)  # of a start, as parts of the dispersions that the deviance suggests
 GLM_STEPS, GLM_TOLERANCE = 25, 1e-2  # standard errors: a start, not an estimate
 
 
@@ -29,11 +30,18 @@ def check_start(model: HierarchicalModel, start: Mapping[str, np.ndarray]) -> No
             raise ModelError(f"start= names {name!r}, which is no parameter or random effect: {sorted(known)}.")
         if np.shape(value) != known[name].shape:
             raise ModelError(f"start[{name!r}] has shape {np.shape(value)}; {name} has shape {known[name].shape}.")
+        if not np.all(np.isfinite(value)):
+            raise ModelError(f"start[{name!r}] = {value} is not finite.")
 
 
 def start_beta(model: HierarchicalModel, start: Mapping[str, np.ndarray], v: np.ndarray) -> np.ndarray:
     """beta of the GLM without random effects (v at its mode), with the user's values put in."""
-    beta = _glm(model, v) if model.n_beta else np.zeros(0)
+    return given_beta(model, start, glm_beta(model, v))
+
+
+def given_beta(model: HierarchicalModel, start: Mapping[str, np.ndarray], beta: np.ndarray) -> np.ndarray:
+    """`beta` with the user's values put in."""
+    beta = beta.copy()
     for parameter in model.fixed_effects:
         if parameter.name in start:
             beta[parameter.index] = np.ravel(start[parameter.name])
@@ -68,11 +76,14 @@ def start_v(
     return v
 
 
-def _glm(model: HierarchicalModel, v: np.ndarray) -> np.ndarray:
+def glm_beta(model: HierarchicalModel, v: np.ndarray) -> np.ndarray:
     """beta of the generalised linear model with v as it is, to a hundredth of a standard error.
 
-    Begins where the deviance is least: at a constant mean, or at one least-squares step from a mean near the data.
+    Begins where the deviance is least: at a constant mean, or at one least-squares step from a mean near the data;
+    zero where neither gives valid means.
     """
+    if not model.n_beta:
+        return np.zeros(0)
     known = model.offset + (model.Z @ v if v.size and np.any(v) else 0.0)
     nothing = sp.csr_array((model.n_rows, 0))
     plain = AugmentedModel(replace(model, random_effects=(), Z=nothing, offset=known))
@@ -125,7 +136,8 @@ def start_theta(
     """Dispersions that the deviance of the GLM suggests, whatever the units of y and of the covariates.
 
     phi is 0.6 of the mean deviance, as in R's hglm. The K terms of random effects add 0.66 / K of that each to the
-    variance of the working response, on average over the rows that they touch.
+    variance of the working response, on average over the rows that they touch. The user's values replace these, within
+    bounds outside of which the equations are singular to rounding.
     """
     if not model.n_theta:
         return np.zeros(0)
@@ -140,6 +152,22 @@ def start_theta(
     for parameter in model.dispersion_parameters:
         if parameter.name in start:
             theta[parameter.index] = unconstrained(parameter, np.asarray(start[parameter.name], float), theta)
+    for k, (dispersion, target) in enumerate(maps):
+        low, high = PHI_BOUNDS if k < len(maps) - len(lam) else LAM_BOUNDS
+        theta = _between(dispersion, theta, low * target, high * target)
+    return theta
+
+
+def _between(dispersion: ThetaMap, theta: np.ndarray, low: float, high: float) -> np.ndarray:
+    """theta, moved so that the dispersion lies about between `low` and `high`."""
+    for _ in range(5):
+        values = np.maximum(dispersion.value(theta), 1e-300)
+        level = float(np.mean(np.log(values)))
+        gap = float(np.clip(level, np.log(low), np.log(high))) - level
+        slope = np.mean(dispersion.jacobian(theta) / values[:, None], axis=0)
+        if gap == 0 or not np.any(slope) or not np.all(np.isfinite(slope)):
+            break
+        theta = theta + slope * gap / (slope @ slope)
     return theta
 
 

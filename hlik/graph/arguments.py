@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+from pymc.variational.minibatch_rv import MinibatchRandomVariable
 
 from hlik.errors import ModelError
 from hlik.graph import forms as fm
@@ -49,6 +50,9 @@ def check_model(model: pm.Model, fixed: Mapping[str, Any], weights: Mapping[str,
         raise ModelError("The model has no observed variable: give one distribution observed=data.")
     if not model.free_RVs:
         raise ModelError("The model has no free variable: there is nothing to estimate.")
+    for rv in model.observed_RVs:
+        if isinstance(rv.owner.op, MinibatchRandomVariable):
+            raise ModelError(f"Response {rv.name!r} stands for more data (total_size=): give all data instead.")
     free = {rv.name for rv in model.free_RVs}
     if wrong := sorted(set(fixed) - free):
         raise ModelError(f"fixed= names {wrong}, which the model does not have as free variables: {sorted(free)}.")

@@ -1,7 +1,20 @@
 """Sparse symmetric positive definite linear algebra: factor, solve, log-determinant, selected inverse.
 
-No statistics in it. Small systems go through dense LAPACK and compile nothing; numba is imported only when a
-large system is met.
+No statistics in it. `analyze` orders a pattern once; its `Symbolic` factorises any number of matrices that have
+the pattern; a `Factor` solves and gives the log-determinant, draws from N(0, A^-1) and entries of A^-1.
+`SparseCholesky` is the same for whole matrices. `BorderedSystem` does it for H = [X'WX, X'WZ; Z'WX, Z'WZ + D] with
+new weights W and a new D each time, and gives the leverages of its rows.
+
+Small and diagonal matrices go through NumPy and LAPACK; numba is imported, and compiles or loads its kernels, only
+when a large system is met (`on_compile` tells). BLAS is held at one thread meanwhile (`set_blas_threads`).
+
+Where to read what:
+
+- `cholesky`: the public classes, and which of the kernels is chosen; `diagonal`, `dense`, `sparse`: the kernels seen
+  from Python; `ordering`: which ordering is chosen; `quadratic`: entries of A^-1 off the pattern;
+- `bordered`, `border`: the bordered system; `products`: the ways to form Z'WZ and to go back to the rows;
+- `kernels`: the compiled code, one algorithm a file;
+- `patterns`, `errors`, `threads`, `compiled`: inputs in one form, what is raised, BLAS's threads, loading kernels.
 """
 
 from .bordered import Bordered, BorderedSystem

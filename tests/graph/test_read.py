@@ -2,9 +2,12 @@
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
+import scipy.sparse as sp
 
+import hlik
 from hlik.links import LINKS
 from tests.graph.problems import (
     GROUPS,
@@ -15,6 +18,7 @@ from tests.graph.problems import (
     counts,
     exposure,
     group,
+    model_of,
     positive,
     read,
     real,
@@ -139,6 +143,20 @@ def test_zero_sum_parameters_are_coefficients_of_contrasts():
     np.testing.assert_allclose(by_region.sum(axis=0), 0, atol=1e-15)
 
 
+@pytest.mark.filterwarnings("ignore::hlik.ConvergenceWarning")
+def test_zero_sum_parameters_are_reported_in_full():
+    def build():
+        b = pm.ZeroSumNormal("b", shape=3)
+        u = pm.Normal("u", 0, pm.HalfNormal("s"), shape=GROUPS)
+        pm.Poisson("y", pt.exp(pm.Normal("a") + b[region[group]] + u[group]), observed=counts)
+
+    idata = hlik.fit(model_of(build), progressbar=False, draws=8)
+    for values in (idata.estimates["b"], idata.posterior["b"][0, 0]):
+        assert values.shape == (3,)
+        assert abs(float(values.sum())) < 1e-12
+    assert idata.unconstrained_estimates["b_zerosum__"].shape == (2,)
+
+
 def test_random_walks_by_cumulative_sums():
     def build():
         steps = pm.HalfNormal("s") * pm.Normal("z", shape=N)
@@ -191,11 +209,75 @@ def test_effects_take_the_shape_of_their_parameters():
     np.testing.assert_array_equal(read(build).Z.toarray(), Z)
 
 
+def test_shapes_may_be_symbolic():
+    def build():
+        index = pm.Data("index", group)
+        u = pm.Normal("u", 0, pm.HalfNormal("s"), shape=index.max() + 1)
+        pm.Poisson("y", pt.exp(pm.Normal("b") + u[index]), observed=counts)
+
+    np.testing.assert_array_equal(read(build).Z.toarray(), Z)
+
+
+def test_one_response_may_be_the_covariate_of_another():
+    def build():
+        first = pm.Normal("first", pm.Normal("b") * x, 1.0, observed=real)
+        pm.Poisson("second", pt.exp(pm.Normal("c") * first), observed=counts)
+
+    zeros = np.zeros(N)
+    np.testing.assert_array_equal(read(build).X, np.column_stack([np.r_[x, zeros], np.r_[zeros, real]]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "int8"])
+def test_data_of_other_types_become_double(dtype):
+    design, cells = np.round(X).astype(dtype), sp.csr_matrix(Z.astype(dtype))
+
+    def build():
+        u = pm.Normal("u", 0, pm.HalfNormal("s"), shape=GROUPS)
+        eta = design @ pm.Normal("beta", shape=3) + pytensor.sparse.dot(pytensor.sparse.as_sparse_variable(cells), u)
+        pm.Poisson("y", pt.exp(eta), observed=counts)
+
+    model = read(build)
+    np.testing.assert_array_equal(model.X, design)
+    np.testing.assert_array_equal(model.Z.toarray(), Z)
+    assert model.X.dtype == model.Z.dtype == np.float64
+
+
 def test_fixed_values_become_data():
     model = read(crossed, fixed={"beta": [1.0, 2.0], "s_u": 0.5})
     np.testing.assert_allclose(model.offset, np.log(exposure) + X[:, 1:] @ [1.0, 2.0])
     np.testing.assert_allclose(model.random_effects[0].dispersion.value(np.zeros(model.n_theta)), 0.25)
     assert [p.name for p in model.parameters] == ["by_region", "s_v"]
+
+
+DETERMINISTICS = {
+    "centred": lambda b, s, z: b + s * z,
+    "written twice": lambda b, s, z: z * s + b,
+    "itself": lambda b, s, z: 2 * z,
+    "both": lambda b, s, z: s * z - z,
+    "function": lambda b, s, z: pt.exp(s * z) + pt.exp(b),
+    "summary": lambda b, s, z: (s * z).mean(),
+    "product": lambda b, s, z: s * b,
+    "held": lambda b, s, z: s**2 + b,
+}
+
+
+@pytest.mark.filterwarnings("ignore::hlik.ConvergenceWarning")
+@pytest.mark.parametrize("fixed", [None, {"s": 0.7}])
+def test_deterministics_have_the_value_of_their_graph(fixed):
+    """In forms the name of a non-centred effect stands for its centred self: not in what uses it otherwise."""
+
+    def build():
+        b, s, z = pm.Normal("b"), pm.HalfNormal("s"), pm.Normal("z", shape=GROUPS)
+        for name, make in DETERMINISTICS.items():
+            pm.Deterministic(name, make(b, s, z))
+        pm.Poisson("y", pt.exp(b + (s * z)[group]), observed=np.exp(1 + w[group]).astype(int))
+
+    found = hlik.fit(model_of(build), progressbar=False, draws=0, fixed=fixed).estimates
+    b, z = float(found["b"]), found["z"].values
+    s = fixed["s"] if fixed else float(found["s"])
+    for name, make in DETERMINISTICS.items():
+        expected = make(*(pt.as_tensor_variable(value) for value in (b, s, z))).eval()
+        np.testing.assert_allclose(found[name].values, expected, rtol=1e-10, err_msg=name)
 
 
 # ---------------------------------------------------------------- what EQL cannot serve

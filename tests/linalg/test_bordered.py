@@ -1,5 +1,6 @@
 """Every method of `Bordered` against the dense matrix H, on every kind of design."""
 
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -284,6 +285,15 @@ class TestErrors:
             bordered.quadratic(np.ones((2, 3)), sp.csr_array((2, 73)))
         with pytest.raises(ValueError, match=r"TX must have shape \(2, p\)"):
             bordered.quadratic(np.ones((3, 4)), sp.csr_array((2, 73)))
+
+
+@pytest.mark.parametrize("kernel", ["dense", "supernodal"])
+def test_systems_survive_pickling(kernel):
+    case = make_case("crossed", kernel)
+    bordered = pickle.loads(pickle.dumps(case.bordered))
+    np.testing.assert_array_equal(bordered.leverages(), case.bordered.leverages())
+    again = bordered.system.factor(case.w, np.ones(73))
+    np.testing.assert_array_equal(again.leverages(), case.system.factor(case.w, np.ones(73)).leverages())
 
 
 def test_description_and_choices():

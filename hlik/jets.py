@@ -43,14 +43,15 @@ def allowed(monomial: Monomial, order: int) -> bool:
 
 
 def derivative(jet: Jet, monomial: Monomial, size: int) -> Array:
-    """The partial derivative that belongs to a monomial, shape (size,)."""
+    """The partial derivative that belongs to a monomial, shape (size,); several columns stay as they are."""
     coefficient = jet.get(monomial)
     if coefficient is None:
         return np.zeros(size)
     factor = 1.0
     for number in set(monomial):
         factor *= float(sc.factorial(monomial.count(number)))
-    return np.broadcast_to(factor * coefficient, (size,))
+    result = factor * coefficient
+    return result if result.ndim > 1 else np.broadcast_to(result, (size,))
 
 
 def add(*jets: Jet) -> Jet:

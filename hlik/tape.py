@@ -16,7 +16,7 @@ import numpy as np
 from hlik import jets
 from hlik.jets import FIRST_TAU, Jet
 from hlik.maps import ThetaMap
-from hlik.terms import Local
+from hlik.terms import Cases, Local
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +61,15 @@ class TapeTerm:
         self.taus = tuple(taus)
 
     def run(self, eta: np.ndarray, theta: np.ndarray, order: int, with_tau: bool) -> Jet:
-        """The jet of the log density, observation by observation."""
-        own = eta[self.rows].reshape(self.n_predictors, self.n)
-        values = [tau.map.value(theta)[tau.index] for tau in self.taus]
+        """The jet of the log density, observation by observation; `eta` is (N,), or (N, m) for m predictors."""
+        own = eta[self.rows].reshape(self.n_predictors, self.n, *eta.shape[1:])
+        values = [_beside(tau.map.value(theta)[tau.index], eta) for tau in self.taus]
         results: list[Jet] = []
         with np.errstate(all="ignore"):
             for step in self.tape:
                 if step.name == "constant":
                     assert step.data is not None
-                    results.append(jets.constant(step.data))
+                    results.append(jets.constant(_beside(step.data, eta)))
                 elif step.name == "predictor":
                     x = own[step.number]
                     results.append(jets.variable(step.number, x) if order else jets.constant(x))
@@ -95,6 +95,22 @@ class TapeTerm:
         score = [jets.derivative(jet, (k,), self.n) for k in range(self.n_predictors)]
         weight = [-jets.derivative(jet, pair, self.n) for pair in self._pairs()]
         return Local(value, np.reshape(score, (-1, self.n)), np.reshape(weight, (-1, self.n)))  # K may be 0
+
+    def cases(self, eta: np.ndarray, theta: np.ndarray, order: int = 0, with_theta: bool = False) -> Cases:
+        """Log densities and derivatives at m predictors at once, `eta` (N, m)."""
+        shape = (self.n, eta.shape[1])
+        with_tau = with_theta and bool(self.taus)
+        jet = self.run(eta, theta, max(order, 1) if with_tau else order, with_tau)
+
+        def derivatives(monomials: Sequence[tuple[int, ...]]) -> np.ndarray:
+            parts = [np.broadcast_to(jets.derivative(jet, monomial, 1), shape) for monomial in monomials]
+            return np.array(parts).reshape(-1, *shape)
+
+        score = derivatives([(k,) for k in range(self.n_predictors)] if order > 0 else [])
+        weight = -derivatives(self._pairs() if order > 1 else [])
+        by_tau = derivatives([(FIRST_TAU + t,) for t in range(len(self.taus))] if with_tau else [])
+        slopes = tuple(tau.map.jacobian(theta)[tau.index] for tau in self.taus) if with_tau else ()
+        return Cases(np.broadcast_to(jet[()], shape), score, weight, by_tau, slopes)
 
     def curvature_slopes(self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 sum kappa W`` with respect to eta, (K, n), and theta, (r,)."""
@@ -138,3 +154,8 @@ class TapeTerm:
             else:
                 total += np.bincount(tau.index, weights=values, minlength=tau.map.size) @ jacobian
         return total
+
+
+def _beside(values: np.ndarray, eta: np.ndarray) -> np.ndarray:
+    """Values by observation as a column where `eta` has columns."""
+    return values[..., None] if eta.ndim > 1 and np.ndim(values) else values

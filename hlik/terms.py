@@ -20,6 +20,21 @@ class Local(NamedTuple):
     weight: np.ndarray
 
 
+class Cases(NamedTuple):
+    """A term's part of h at m predictors at once, case by case.
+
+    `value` (n, m), `score` (K, n, m), `weight` (K + pairs, n, m), and `by_dispersion` (T, n, m), the derivatives by
+    the term's own dispersion coordinates, whose derivatives by theta are `dispersion_slopes` (T arrays of shape (n, r)
+    or (1, r)).
+    """
+
+    value: np.ndarray
+    score: np.ndarray
+    weight: np.ndarray
+    by_dispersion: np.ndarray
+    dispersion_slopes: tuple[np.ndarray, ...]
+
+
 class ResponseTerm(Protocol):
     """One response with K predictors of n rows each, which stand one after the other at `rows` of the stacked eta."""
 
@@ -32,6 +47,9 @@ class ResponseTerm(Protocol):
 
     def local(self, eta: np.ndarray, theta: np.ndarray) -> Local | None:
         """Log density, score and observed weights; None out of range."""
+
+    def cases(self, eta: np.ndarray, theta: np.ndarray, order: int = 0, with_theta: bool = False) -> Cases:
+        """Log densities at m predictors, `eta` (N, m), with score (order 1), observed weights (2); NaN out of range."""
 
     def curvature_slopes(self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 sum kappa W`` with respect to eta, (K, n), and theta, (r,)."""
@@ -74,6 +92,24 @@ class FamilyTerm:
         if found is None:
             return None
         return Local(float(found[0].sum()), found[1][None, :], -found[2][None, :])
+
+    def cases(self, eta: np.ndarray, theta: np.ndarray, order: int = 0, with_theta: bool = False) -> Cases:
+        """Log densities and derivatives at m predictors at once."""
+        r, own = self.response, eta[self.rows]
+        phi, y, weight = _column(self._phi(theta)), _column(r.y), _column(r.weight)
+        good = self.link.valid_eta(own)
+        if not np.all(good):
+            own = np.where(good, own, np.nan)
+        derivatives = self.family.log_density_derivatives(y, own, self.link, phi, weight, order)
+        found = [np.broadcast_to(part, own.shape) for part in derivatives]
+        nothing = np.zeros((0, *own.shape))
+        score = found[1][None] if order > 0 else nothing
+        curvature = -found[2][None] if order > 1 else nothing
+        if not with_theta or r.dispersion is None:
+            return Cases(found[0], score, curvature, nothing, ())
+        by_phi = self.family.dispersion_derivatives(y, own, self.link, phi, weight).l_phi
+        slope = r.dispersion.jacobian(theta) / self._phi(theta)[:, None]
+        return Cases(found[0], score, curvature, np.broadcast_to(by_phi, own.shape)[None], (slope,))
 
     def curvature_slopes(self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 sum kappa W``: ``kappa l''' / 2``, and through log phi."""
@@ -125,6 +161,20 @@ class RandomTerm:
         weight, score = self.family.working(v)
         return float(np.sum(self.family.log_density(v, lam))), score / lam, weight / lam
 
+    def cases(self, v: np.ndarray, theta: np.ndarray, order: int = 0, with_theta: bool = False) -> Cases:
+        """As `ResponseTerm.cases`, at m effects, `v` (q, m): the effects are the predictor."""
+        lam = _column(self.dispersion.value(theta))
+        value = self.family.log_density(v, lam)
+        nothing = np.zeros((0, *v.shape))
+        kernel = self.family.kernel_derivatives(v, max(order, 1))
+        score = np.broadcast_to(kernel[1] / lam, v.shape)[None] if order > 0 else nothing
+        curvature = np.broadcast_to(-kernel[2] / lam, v.shape)[None] if order > 1 else nothing
+        if not with_theta:
+            return Cases(value, score, curvature, nothing, ())
+        by_log_lam = self.family.peak_derivatives(lam)[1] + 0.5 * self.family.deviance(v) / lam
+        slope = self.dispersion.jacobian(theta) / lam.reshape(-1, 1)
+        return Cases(value, score, curvature, np.broadcast_to(by_log_lam, v.shape)[None], (slope,))
+
     def curvature_slopes(self, v: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 sum kappa D`` with respect to v and theta."""
         lam = self.dispersion.value(theta)
@@ -157,6 +207,11 @@ class FlatTerm:
         """Zeros."""
         return 0.0, np.zeros(v.size), np.zeros(v.size)
 
+    def cases(self, v: np.ndarray, theta: np.ndarray, order: int = 0, with_theta: bool = False) -> Cases:
+        """Zeros."""
+        nothing, zeros = np.zeros((0, *v.shape)), np.zeros((1, *v.shape))
+        return Cases(zeros[0], zeros if order > 0 else nothing, zeros if order > 1 else nothing, nothing, ())
+
     def curvature_slopes(self, v: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Zeros."""
         return np.zeros(v.size), np.zeros(theta.size)
@@ -164,6 +219,11 @@ class FlatTerm:
     def theta_score(self, v: np.ndarray, theta: np.ndarray, c: np.ndarray) -> np.ndarray:
         """Zeros."""
         return np.zeros(theta.size)
+
+
+def _column(values: np.ndarray) -> np.ndarray:
+    """Values by case as a column, beside draws."""
+    return np.asarray(values)[:, None]
 
 
 def _chain(by_log: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> np.ndarray:

@@ -1,0 +1,198 @@
+"""A fitted model's graph at other data: what to predict as a form, and the levels that its random effects have there.
+
+The user's model is never touched: other data are set in a clone. The clone is walked as `hlik.graph.read` walks the
+model, so that predictions at the data of the fit are those of the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+from pymc.distributions.moments import mean
+from pymc.model.fgraph import clone_model
+from pytensor.graph.basic import Variable as GraphVariable
+
+from hlik.errors import ModelError
+from hlik.graph import forms as fm
+from hlik.graph.describe import coords_of, describe, element_labels, labels_of, listed
+from hlik.graph.families import random_parts, response_parts
+from hlik.graph.forms import Form
+from hlik.graph.graph_map import GraphMap, graph_map
+from hlik.graph.read import set_locations
+from hlik.graph.roles import Roles, assign_roles
+from hlik.graph.theta import ThetaLayout
+from hlik.graph.walk import Walker
+from hlik.maps import ThetaMap
+
+
+def model_at(model: pm.Model, data: Mapping[str, Any], coords: Mapping[str, Any]) -> pm.Model:
+    """A clone of the model with other values in its `pm.Data` containers and other labels of its dims.
+
+    Raises
+    ------
+    ModelError
+        Where a name is no container or dim of the model, or a value does not fit its container.
+    """
+    clone = clone_model(model)
+    containers = {variable.name: variable for variable in clone.data_vars}
+    if wrong := sorted(set(data) - set(containers)):
+        there = f"its containers are {listed(sorted(containers))}" if containers else "it has none"
+        raise ModelError(
+            f"data names {listed(wrong)}, which the model does not have as pm.Data; {there}. Only what the model "
+            f'holds in a container, x = pm.Data("x", x), can be given new values.'
+        )
+    if wrong := sorted(set(coords) - set(clone.dim_lengths)):
+        raise ModelError(f"coords names {listed(wrong)}; the model's dims are {listed(sorted(clone.dim_lengths))}.")
+    for dim, labels in coords.items():
+        clone.set_dim(dim, len(labels), tuple(np.asarray(labels).tolist()))
+    for name, value in data.items():
+        _set(clone, containers[name], np.asarray(value), coords)
+    return clone
+
+
+def _set(clone: pm.Model, container: GraphVariable, value: np.ndarray, coords: Mapping[str, Any]) -> None:
+    name, old = container.name, container.get_value(borrow=True)
+    if value.ndim != old.ndim:
+        raise ModelError(f"data[{name!r}] has {value.ndim} axes; the container has {old.ndim}: shape {old.shape}.")
+    if not np.all(np.isfinite(value.astype(float))):
+        raise ModelError(f"data[{name!r}] has missing or infinite values: leave these rows out.")
+    for dim, size in zip(clone.named_vars_to_dims.get(name) or (), value.shape, strict=False):
+        if dim is None or int(clone.dim_lengths[dim].eval()) == size:
+            continue
+        if dim in coords:
+            raise ModelError(f"data[{name!r}] has {size} elements along {dim!r}, coords[{dim!r}] {len(coords[dim])}.")
+        clone.set_dim(dim, size, tuple(range(size)) if clone.coords.get(dim) is not None else None)
+    clone.set_data(name, value.astype(old.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """A random effect at the data of a prediction: a label and a dispersion for each of its levels."""
+
+    name: str
+    labels: tuple[str, ...]
+    dispersion: ThetaMap | None
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is predicted, as a form in the value variables (non-centred effects as their centred selves).
+
+    Attributes
+    ----------
+    form
+        Affine, mapped, data, or opaque; then `graph` has it as a function of value variables.
+    shape, dims, coords
+        Of the prediction.
+    effects
+        The levels of every random effect at these data.
+    labels
+        Labels of the elements of every parameter, to be compared with those of the fit.
+    """
+
+    form: Form
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    coords: dict[str, np.ndarray]
+    effects: tuple[Levels, ...]
+    labels: dict[str, tuple[str, ...]]
+    graph: GraphMap | None = None
+
+
+def read_target(
+    model: pm.Model,
+    name: str,
+    *,
+    random: Sequence[str],
+    theta: Sequence[str],
+    fixed: Mapping[str, Any],
+    resized: bool = False,
+) -> Target:
+    """Read the mean of a response, or a Deterministic, at the data that the model holds.
+
+    Parameters
+    ----------
+    model
+        The model or a clone of it.
+    name
+        An observed variable or a Deterministic.
+    random
+        Names of the random effects of the fit.
+    theta
+        Names of its dispersion parameters, in order.
+    fixed
+        Natural-scale values of the parameters that it held fixed.
+    resized
+        Whether the data are others than those of the fit: the response's number of elements then follows from its
+        parameters, not from its observations.
+    """
+    walker = Walker(model, {key: np.asarray(value, float) for key, value in fixed.items()})
+    roles = assign_roles(model, walker, list(random))
+    set_locations(walker, roles)
+    variable = model[name]
+    expression = _mean(variable, resized) if variable in walker.observed else variable
+    try:
+        form = walker.form(expression)
+    except (ValueError, IndexError) as error:
+        raise ModelError(f"{name!r} cannot be computed at these data: {error}") from error
+    shape = _shape(walker, variable, form, resized)
+    layout = ThetaLayout.of(walker, theta)
+    effects = tuple(_levels(walker, roles, effect, layout) for effect in roles.random_effects)
+    labels = {key: tuple(element_labels(model, describe(walker, model[key]))) for key in roles.parameters}
+    dims = model.named_vars_to_dims.get(name) or (None,) * len(shape)
+    named = tuple(d if d is not None and len(dims) == len(shape) else f"{name}_dim_{k}" for k, d in enumerate(dims))
+    return Target(form, shape, named, coords_of(model), effects, labels, _graph(walker, expression, form, roles))
+
+
+def _mean(rv: GraphVariable, resized: bool) -> GraphVariable:
+    """The mean of a response; of a Binomial the probability. A size that the observations gave is taken off."""
+    parts = response_parts(rv.owner.op, rv)
+    if parts is not None:
+        return parts.mean
+    op, node = rv.owner.op, rv.owner
+    if resized and hasattr(op, "size_param") and hasattr(op, "dist_params"):
+        rng = next(source for source in node.inputs if source.type.__class__.__name__ == "RandomGeneratorType")
+        rv = op.make_node(rng, None, *op.dist_params(node)).default_output()
+    try:
+        return mean(rv)
+    except NotImplementedError as error:
+        raise ModelError(
+            f"PyMC does not know the mean of response {rv.name!r}: write it as a pm.Deterministic, and predict that."
+        ) from error
+
+
+def _shape(walker: Walker, variable: GraphVariable, form: Form, resized: bool) -> tuple[int, ...]:
+    found = fm.shape_of(form)
+    if variable in walker.observed and not resized:
+        return walker.shape(variable)
+    return () if found is None else tuple(int(size) for size in found)
+
+
+def _levels(walker: Walker, roles: Roles, name: str, layout: ThetaLayout) -> Levels:
+    rv = walker.model[name]
+    variable = describe(walker, rv)
+    labels = tuple(labels_of(coords_of(walker.model), variable, name))
+    return Levels(name, labels, _dispersion(walker, roles, rv, layout, variable.shape))
+
+
+def _dispersion(
+    walker: Walker, roles: Roles, rv: GraphVariable, layout: ThetaLayout, shape: tuple[int, ...]
+) -> ThetaMap | None:
+    if rv.name in roles.scale_of:
+        deviation = roles.scale_of[rv.name] * rv.owner.op.dist_params(rv.owner)[1]
+        return layout.map_of(walker, deviation**2, shape)
+    parts = random_parts(rv.owner.op, rv)
+    return None if parts is None else layout.map_of(walker, parts.dispersion, shape)
+
+
+def _graph(walker: Walker, expression: GraphVariable, form: Form, roles: Roles) -> GraphMap | None:
+    """The expression as a function of the value variables, for forms that are neither affine nor one function of it."""
+    if not isinstance(form, fm.Opaque | fm.Product):
+        return None
+    names = [*roles.parameters, *roles.random_effects]
+    shapes = [walker.value_shape(walker.model[name]) for name in names]
+    return graph_map(walker.model, expression, names, shapes, walker.fixed)

@@ -1,0 +1,326 @@
+"""What is predicted, as rows over (beta, v, theta) and a function of the linear predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from hlik.errors import ModelError
+from hlik.graph import forms as fm
+from hlik.graph import rows as lin
+from hlik.graph.at_data import Target, model_at, read_target
+from hlik.graph.describe import labels_of
+from hlik.graph.find_link import linked
+from hlik.graph.forms import Affine, Mapped
+from hlik.graph.read import as_pymc
+from hlik.inference.averages import Entries, average, variance_of_v
+from hlik.inference.restore import Restored, held_fixed
+from hlik.inference.tables import model_of
+from hlik.links import LINKS
+from hlik.report import derivative
+
+LARGEST_GRAPH = 4_000_000  # entries of the Jacobian of a mean without closed form
+
+
+class At(NamedTuple):
+    """The predictor and its Jacobian at one (beta, v, theta); `TZ` has a column for every level there."""
+
+    eta: np.ndarray
+    TX: np.ndarray
+    TZ: sp.csr_array
+    T_theta: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """What is predicted at some data.
+
+    Attributes
+    ----------
+    known, position, centre
+        For each level there: whether the fit had it, where in v, and the value of v that changes nothing.
+    inverse, slope, link
+        mu(eta), d mu/d eta and eta(mu).
+    """
+
+    name: str
+    target: Target
+    labels: list[str]
+    known: np.ndarray
+    position: np.ndarray
+    centre: np.ndarray
+    start: dict[str, slice]
+    affine: Affine | None
+    inverse: Callable[[np.ndarray], np.ndarray]
+    slope: Callable[[np.ndarray], np.ndarray]
+    link: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is no function of one linear predictor."""
+        return self.affine is None
+
+    def at(self, fitted: Restored, v: np.ndarray) -> At:
+        """Value and Jacobian with the random effects at `v`, shape (levels there,)."""
+        return self._affine(fitted, v) if self.affine is not None else self._graph(fitted, v)
+
+    def _affine(self, fitted: Restored, v: np.ndarray) -> At:
+        assert self.affine is not None
+        m = self.affine.offset.size
+        TX, T_theta = np.zeros((m, fitted.beta.size)), np.zeros((m, fitted.theta.size))
+        blocks: dict[str, sp.csr_array] = {}
+        for parameter in fitted.model.parameters:
+            if parameter.name in self.affine.rows:
+                block = TX if parameter.natural is None else T_theta
+                block[:, parameter.index] = lin.to_dense(self.affine.rows[parameter.name])
+        for effect in self.target.effects:
+            rows = self.affine.rows.get(effect.name)
+            blocks[effect.name] = sp.csr_array((m, len(effect.labels))) if rows is None else lin.to_csr(rows)
+        TZ = sp.csr_array(sp.hstack(list(blocks.values()), format="csr")) if blocks else sp.csr_array((m, 0))
+        eta = self.affine.offset.ravel() + TX @ fitted.beta + T_theta @ fitted.theta + TZ @ v
+        return At(eta, TX, TZ, T_theta)
+
+    def _graph(self, fitted: Restored, v: np.ndarray) -> At:
+        """A mean without closed form: PyTensor's value and Jacobian over the value variables."""
+        graph = self.target.graph
+        assert graph is not None
+        pieces = [_value_of(fitted, name) for name in self.target.labels]
+        sizes = [piece.size for piece in pieces] + [len(effect.labels) for effect in self.target.effects]
+        if graph.size * sum(sizes) > LARGEST_GRAPH:
+            raise ModelError(
+                f"The mean of {self.name!r} has no closed form here, and {graph.size} predictions with {sum(sizes)} "
+                f"unknowns are too many for its Jacobian: predict fewer rows at a time."
+            )
+        parts = [_Scaled.of(fitted, effect.name, v[self.start[effect.name]]) for effect in self.target.effects]
+        x = np.concatenate([*pieces, *(part.value for part in parts)])
+        jacobian = graph.jacobian(x)
+        TX, T_theta = np.zeros((graph.size, fitted.beta.size)), np.zeros((graph.size, fitted.theta.size))
+        place = 0
+        for name, size in zip(self.target.labels, sizes, strict=False):
+            parameter = next(p for p in fitted.model.parameters if p.name == name)
+            block = TX if parameter.natural is None else T_theta
+            block[:, parameter.index] = jacobian[:, place : place + size]
+            place += size
+        columns = []
+        for part in parts:
+            own = jacobian[:, place : place + part.value.size]
+            columns.append(own / part.scale)
+            T_theta += own @ part.by_theta
+            place += part.value.size
+        TZ = sp.csr_array(np.hstack(columns)) if columns else sp.csr_array((graph.size, 0))
+        return At(graph.value(x), TX, TZ, T_theta)
+
+    def level_variance(self, fitted: Restored, which: np.ndarray) -> np.ndarray:
+        """Var(v) of the levels `which` (bool), by their families."""
+        found = np.full(self.centre.size, np.nan)
+        for effect in fitted.model.random_effects:
+            index = self.start[effect.name]
+            if not which[index].any():
+                continue
+            found[index] = variance_of_v(_family(effect), self._dispersion(fitted, effect.name, fitted.theta))
+        return found[which]
+
+    def _dispersion(self, fitted: Restored, name: str, theta: np.ndarray) -> np.ndarray:
+        levels = next(effect for effect in self.target.effects if effect.name == name)
+        if levels.dispersion is None:
+            raise ModelError(
+                f"The variance of new levels of {name!r} is not known in closed form: predict with "
+                f"random='conditional' or 'zero'."
+            )
+        size = sum(p.index.stop - p.index.start for p in fitted.model.dispersion_parameters if p.name in self._in_graph)
+        return np.broadcast_to(levels.dispersion.value(theta[:size]), (len(levels.labels),))
+
+    @property
+    def _in_graph(self) -> set[str]:
+        """Parameters of the graph, without the quasi-dispersions that EQL adds after them."""
+        return set(self.target.labels)
+
+    def average(self, fitted: Restored, at: At, theta: np.ndarray, slope: bool = False) -> np.ndarray:
+        """``E mu(eta + z'v)``, or of d mu/d eta, over the random effects; `at` is the predictor with v = 0."""
+        variance, others = np.zeros(at.eta.size), []
+        for effect in fitted.model.random_effects:
+            block = sp.csr_array(at.TZ[:, self.start[effect.name]])
+            if not block.nnz:
+                continue
+            family, lam = _family(effect), self._dispersion(fitted, effect.name, theta)
+            if family.name == "normal":
+                variance += block.power(2) @ lam
+            else:
+                others += [Entries(family, z, lam[level]) for z, level in _one_a_row(block)]
+        return average(self.slope if slope else self.inverse, at.eta, variance, others)
+
+
+class _Scaled(NamedTuple):
+    """Value variables of a random effect at v: ``v / scale(theta)`` for a non-centred one; and d value/d theta."""
+
+    value: np.ndarray
+    scale: np.ndarray
+    by_theta: np.ndarray
+
+    @classmethod
+    def of(cls, fitted: Restored, name: str, v: np.ndarray) -> _Scaled:
+        effect = next(e for e in fitted.model.random_effects if e.name == name)
+        r = fitted.theta.size
+        if effect.location is not None:
+            raise ModelError(f"Random effect {name!r} has a mean: this response cannot be predicted with it.")
+        if effect.scale_map is None:
+            return cls(v, np.ones(v.size), np.zeros((v.size, r)))
+        if effect.scale_map.size not in (1, v.size):
+            raise ModelError(f"Random effect {name!r} has scales of its own for each level: new ones are not known.")
+        scale = np.broadcast_to(effect.scale_map.value(fitted.theta), v.shape)
+        by_theta = -(v / scale**2)[:, None] * np.broadcast_to(effect.scale_map.jacobian(fitted.theta), (v.size, r))
+        return cls(v / scale, scale, by_theta)
+
+
+def _value_of(fitted: Restored, name: str) -> np.ndarray:
+    parameter = next(p for p in fitted.model.parameters if p.name == name)
+    return (fitted.beta if parameter.natural is None else fitted.theta)[parameter.index]
+
+
+def _family(effect: Any) -> Any:
+    if effect.family is None:
+        raise ModelError(
+            f"Random effect {effect.name!r} ({effect.distribution}) has no closed form here that new levels could be "
+            f"given by: predict with random='conditional' or 'zero'."
+        )
+    return effect.family
+
+
+def _one_a_row(block: sp.csr_array) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The entries of each row one after the other: (coefficients, levels), zero where a row has no more."""
+    count = np.diff(block.indptr)
+    found = []
+    for k in range(int(count.max(initial=0))):
+        has = count > k
+        z, level = np.zeros(count.size), np.zeros(count.size, dtype=int)
+        z[has], level[has] = block.data[block.indptr[:-1][has] + k], block.indices[block.indptr[:-1][has] + k]
+        found.append((z, level))
+    return found
+
+
+def read_predictor(
+    model: Any,
+    idata: az.InferenceData,
+    fitted: Restored,
+    data: Mapping[str, Any] | pd.DataFrame | None,
+    coords: Mapping[str, Any],
+    response: str | None,
+) -> Predictor:
+    """Read what is predicted at the data."""
+    pymc_model = as_pymc(model)
+    name = _chosen(pymc_model, idata, response)
+    resized = data is not None or bool(coords)
+    here = model_at(pymc_model, _containers(pymc_model, data), coords) if resized else pymc_model
+    described = model_of(idata)
+    theta = [p.name for p in fitted.model.dispersion_parameters if p.name in pymc_model.named_vars]
+    target = read_target(
+        here,
+        name,
+        random=[effect["name"] for effect in described["random_effects"]],
+        theta=theta,
+        fixed=held_fixed(idata),
+        resized=resized,
+    )
+    _check_parameters(fitted, target)
+    known, position, centre, start = _match_levels(fitted, target)
+    affine, inverse, slope, link = _functions(name, target)
+    return Predictor(
+        name, target, _labels(name, target), known, position, centre, start, affine, inverse, slope, link
+    )
+
+
+def _chosen(model: Any, idata: az.InferenceData, response: str | None) -> str:
+    names = [r["name"] for r in model_of(idata)["responses"]]
+    if response is None:
+        if len(names) > 1:
+            raise ModelError(f"The model has several responses, {', '.join(names)}: say which with response=.")
+        return names[0]
+    others = [d.name for d in model.deterministics]
+    if response not in names + others:
+        raise ModelError(f"No response or Deterministic is called {response!r}: there are {names + others}.")
+    return response
+
+
+def _containers(model: Any, data: Mapping[str, Any] | pd.DataFrame | None) -> dict[str, Any]:
+    if data is None:
+        return {}
+    if not isinstance(data, pd.DataFrame):
+        return dict(data)
+    names = [variable.name for variable in model.data_vars if variable.name in data.columns]
+    if not names:
+        raise ModelError(
+            f"No column of the DataFrame ({', '.join(map(str, data.columns))}) is a pm.Data container of the model: "
+            f"these are {[v.name for v in model.data_vars]}."
+        )
+    return {name: data[name].to_numpy() for name in names}
+
+
+def _check_parameters(fitted: Restored, target: Target) -> None:
+    for parameter in fitted.model.parameters:
+        there = target.labels.get(parameter.name)
+        if there is not None and len(there) != parameter.index.stop - parameter.index.start:
+            raise ModelError(
+                f"Parameter {parameter.name!r} has {len(there)} elements at these data, and "
+                f"{parameter.index.stop - parameter.index.start} in the fit: only random effects can have new levels."
+            )
+
+
+def _match_levels(
+    fitted: Restored, target: Target
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, slice]]:
+    """For each level at the data: whether the fit had it, its place in v, its neutral value; and the terms' slices."""
+    known, position, centre = [np.zeros(0, bool)], [np.zeros(0, int)], [np.zeros(0)]
+    start: dict[str, slice] = {}
+    begin = 0
+    for levels in target.effects:
+        effect = next(e for e in fitted.model.random_effects if e.name == levels.name)
+        old = labels_of(fitted.model.coords, effect.variable, effect.name)
+        if tuple(old) == levels.labels:
+            place = np.arange(effect.size)
+        elif effect.variable.shape != effect.variable.unconstrained_shape:
+            raise ModelError(f"The levels of {effect.name!r} sum to zero: it cannot have others than those of the fit.")
+        else:
+            place = pd.Index(old).get_indexer(pd.Index(levels.labels))
+        known.append(place >= 0)
+        position.append(np.where(place >= 0, place + effect.index.start, 0))
+        centre.append(np.full(place.size, 0.0 if effect.family is None else effect.family.mode))
+        start[levels.name] = slice(begin, begin + place.size)
+        begin += place.size
+    return np.concatenate(known), np.concatenate(position), np.concatenate(centre), start
+
+
+def _functions(name: str, target: Target) -> tuple[Affine | None, Any, Any, Any]:
+    """The affine form, and mu(eta), its slope, and eta(mu); identities where there is no single predictor."""
+    form = target.form
+    identity = LINKS["identity"]
+    if target.graph is not None:
+        return None, identity.inverse, np.ones_like, identity.link
+    found = linked(form)
+    if found is not None:
+        affine, link = found
+        return (
+            fm.broadcast(affine, target.shape),
+            link.inverse,
+            lambda eta: np.broadcast_to(link.inverse_derivatives(eta, 1)[1], np.shape(eta)),
+            link.link,
+        )
+    assert isinstance(form, Mapped)
+    affine = fm.broadcast(form.affine, target.shape)
+
+    def no_inverse(mu: np.ndarray) -> np.ndarray:
+        raise ModelError(f"The link of {name!r} is not known to hlik: its average has no scale of the predictor.")
+
+    return affine, form.function, lambda eta: derivative(form, eta), no_inverse
+
+
+def _labels(name: str, target: Target) -> list[str]:
+    from hlik.model import Variable
+
+    variable = Variable(name, name, target.shape, target.dims, target.shape)
+    return labels_of(target.coords, variable, name)

@@ -1,0 +1,199 @@
+"""A fit put together again from its InferenceData and its model: numbers, factored information, joint errors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import arviz as az
+import numpy as np
+import scipy.sparse as sp
+
+from hlik.augmented import AugmentedModel, dispersions
+from hlik.errors import ModelError
+from hlik.estimators.quasi_dispersion import with_quasi_dispersion
+from hlik.graph.read import as_pymc, read_model
+from hlik.hlikelihood import HLikelihood
+from hlik.inference.tables import model_of
+from hlik.linalg import NotPositiveDefinite
+from hlik.linalg.bordered import Bordered
+from hlik.model import HierarchicalModel
+from hlik.profile import ModeError, Profile
+
+STEP = 1e-3  # standard errors of theta, for central differences of the mode
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    r"""The estimate of a fit, with the joint uncertainty of fixed effects, random effects and dispersions.
+
+    With psi = (beta, theta) of covariance `covariance` and ``v = v(psi) + e``, e of precision C = Z'WZ + D,
+
+    .. math:: \mathrm{cov}(\beta, v, \theta) = G\, \mathrm{cov}(\psi)\, G' + \mathrm{cov}(e), \qquad
+              dv/d\beta = -C^{-1} Z'WX.
+
+    Where the fit maximised p_v(h), jointly in beta and theta, dv/dtheta counts too (Kristensen et al. 2016); in a
+    restricted likelihood (EQL, REML) theta counts as known in beta and v.
+
+    Attributes
+    ----------
+    model
+        The model as it was fitted, quasi-dispersions included.
+    beta, v, theta
+        Estimates, unconstrained; shapes (p,), (q,), (r,).
+    covariance
+        Of (beta, theta), shape (p + r, p + r).
+    information
+        The factored H at the estimate.
+    """
+
+    model: HierarchicalModel
+    beta: np.ndarray
+    v: np.ndarray
+    theta: np.ndarray
+    covariance: np.ndarray
+    information: Bordered
+    is_joint: bool
+
+    @cached_property
+    def v_by_theta(self) -> np.ndarray:
+        """dv/dtheta of the mode of h with beta held, shape (q, r); zero where theta counts as known."""
+        slopes = np.zeros((self.v.size, self.theta.size))
+        if not (self.is_joint and self.v.size):
+            return slopes
+        profile = Profile(HLikelihood(self.model))
+        errors = np.sqrt(np.diag(self.covariance)[self.beta.size :])
+        for k in np.flatnonzero(np.isfinite(errors) & (errors > 0)):
+            ends = []
+            for sign in (1.0, -1.0):
+                theta = self.theta.copy()
+                theta[k] += sign * STEP * errors[k]
+                ends.append(profile.mode(np.concatenate([self.beta, theta]), self.beta, self.v).point.v)
+            slopes[:, k] = (ends[0] - ends[1]) / (2 * STEP * errors[k])
+        return slopes
+
+    def error(self, TX: np.ndarray, TZ: sp.csr_array, T_theta: np.ndarray) -> np.ndarray:
+        """``sqrt diag(T cov T')`` for rows T = [TX TZ T_theta] of (beta, v, theta), shape (m,)."""
+        return np.sqrt(self.variance(TX, TZ, T_theta))
+
+    def variance(self, TX: np.ndarray, TZ: sp.csr_array, T_theta: np.ndarray) -> np.ndarray:
+        """``diag(T cov T')``, shape (m,)."""
+        if not TZ.nnz:
+            return quadratic(np.hstack([TX, T_theta]), self.covariance)
+        direct = np.hstack([TX - TZ @ self.information.B, T_theta + TZ @ self.v_by_theta])
+        return quadratic(direct, self.covariance) + self.information.factor_z.quadratic(TZ)
+
+
+def quadratic(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """``diag(rows cov rows')``; NaN only in rows that a parameter without covariance (at a boundary) moves."""
+    known = np.isfinite(np.diag(covariance))
+    part = rows[:, known]
+    result = np.einsum("ij,ij->i", part @ covariance[np.ix_(known, known)], part)
+    lost = np.any(rows[:, ~known] != 0, axis=1)
+    return np.where(lost, np.nan, np.maximum(result, 0.0))
+
+
+def restore(model: Any, idata: az.InferenceData) -> Restored:
+    """Read the model once more and factor its information at the estimate.
+
+    Raises
+    ------
+    ModelError
+        Where the result is not one of this model with these data.
+    """
+    read = read_again(model, idata)
+    beta, theta = np.zeros(read.n_beta), np.zeros(read.n_theta)
+    for parameter in read.parameters:
+        target = beta if parameter.natural is None else theta
+        target[parameter.index] = np.ravel(idata["unconstrained_estimates"][parameter.variable.value_name].values)
+    v = np.zeros(read.n_random)
+    for effect in read.random_effects:
+        v[effect.index] = np.ravel(idata["diagnostics"][f"{effect.name}_v"].values)
+    covariance = idata["fit"]["covariance_matrix"].values
+    attributes = idata["fit"].attrs
+    is_expected = attributes["estimator_name"] == "EQL"
+    information = (_expected if is_expected else _observed)(read, beta, v, theta)
+    return Restored(read, beta, v, theta, covariance, information, attributes["likelihood"] != "p_bv_h")
+
+
+def read_again(model: Any, idata: az.InferenceData) -> HierarchicalModel:
+    """The model of a result, as it was fitted."""
+    described = model_of(idata)
+    names = [effect["name"] for effect in described["random_effects"]]
+    pymc_model = as_pymc(model)
+    if missing := sorted(set(names) - set(pymc_model.named_vars)):
+        raise ModelError(f"This result is not of this model: the model has no {missing}.")
+    read = read_model(pymc_model, random=names, fixed=held_fixed(idata), weights=prior_weights(idata))
+    read = _with_quasi_dispersions(read, described)
+    _check_same(read, idata, described)
+    return read
+
+
+def held_fixed(idata: az.InferenceData) -> dict[str, np.ndarray]:
+    """Values at which parameters were held."""
+    return {k: np.asarray(value, float) for k, value in json.loads(idata["fit"].attrs.get("fixed", "{}")).items()}
+
+
+def prior_weights(idata: az.InferenceData) -> dict[str, np.ndarray]:
+    """Prior weights that were given to `fit`, by response."""
+    names = [response["name"] for response in model_of(idata)["responses"]]
+    found = {name: f"{name}_prior_weight" for name in names}
+    return {name: idata["diagnostics"][key].values for name, key in found.items() if key in idata["diagnostics"]}
+
+
+def _with_quasi_dispersions(read: HierarchicalModel, described: dict[str, Any]) -> HierarchicalModel:
+    here = {parameter.name for parameter in read.parameters}
+    added = [p["name"] for p in described["parameters"] if p["name"] not in here]
+    if not added:
+        return read
+    wanted = {f"{r.name}_dispersion": r.name for r in read.responses}
+    if not set(added) <= set(wanted):
+        raise ModelError(f"This result is not of this model: the model has no {sorted(set(added) - set(wanted))}.")
+    return with_quasi_dispersion(read, {wanted[name]: "estimate" for name in added})
+
+
+def _check_same(read: HierarchicalModel, idata: az.InferenceData, described: dict[str, Any]) -> None:
+    parameters = {p.name: p.variable.value_name for p in read.parameters}
+    if parameters != {p["name"]: p["value_name"] for p in described["parameters"]}:
+        raise ModelError(
+            f"This result is not of this model: its parameters are {[p['name'] for p in described['parameters']]}, "
+            f"the model's {sorted(parameters)}."
+        )
+    for parameter in read.parameters:
+        name = parameter.variable.value_name
+        if idata["unconstrained_estimates"][name].size != parameter.index.stop - parameter.index.start:
+            raise ModelError(f"This result is not of this model: {parameter.name!r} has another size there.")
+    for response in read.responses:
+        found = np.ravel(idata["observed_data"][response.name].values)
+        counts = response.y if response.trials is None else response.y * response.trials
+        if found.shape != counts.shape or not np.allclose(found, counts, rtol=1e-8):
+            raise ModelError(
+                f"This result was fitted to other data of {response.name!r} than the model holds now: pass the model "
+                f"as it was fitted; new data go to predict(..., data=...)."
+            )
+
+
+def _expected(read: HierarchicalModel, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> Bordered:
+    """H with the expected weights, as EQL has it."""
+    augmented = AugmentedModel(read)
+    point = augmented.at(beta, v, dispersions(read, theta))
+    if point is None:
+        raise ModelError("The model has no value at the estimates of this result: it is not of this model.")
+    return augmented.factor(point)
+
+
+def _observed(read: HierarchicalModel, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> Bordered:
+    """H with the observed weights."""
+    profile = Profile(HLikelihood(read), integrate_beta=True)
+    point = profile.likelihood.at(beta, v, theta)
+    if point is None:
+        raise ModelError("The model has no value at the estimates of this result: it is not of this model.")
+    try:
+        return profile.system.factor(point.weight, point.random_weight)
+    except NotPositiveDefinite as error:
+        raise ModelError(f"The information on the random effects is singular at these estimates: {error}") from error
+
+
+__all__ = ["ModeError", "Restored", "held_fixed", "prior_weights", "quadratic", "read_again", "restore"]

@@ -18,10 +18,10 @@ from hlik.model import HierarchicalModel
 from hlik.profile import LOG_2PI, Mode, ModeError
 
 if TYPE_CHECKING:
-    from hlik.estimators.laplace import LaplaceState
+    from hlik.estimators.maximise import MaximumState
 
 
-def finish_laplace(state: LaplaceState) -> Estimate:
+def finish_laplace(state: MaximumState) -> Estimate:
     """The estimate at a state of the optimisation, converged or not."""
     objective = state.objective
     model = objective.profile.likelihood.model
@@ -51,7 +51,7 @@ def finish_laplace(state: LaplaceState) -> Estimate:
     )
 
 
-def _polished(state: LaplaceState, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _polished(state: MaximumState, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One Newton step with the differenced Hessian, kept where it does not lower the value."""
     objective, psi = state.objective, state.psi
     hessian = state.hessian

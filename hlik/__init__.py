@@ -1,13 +1,17 @@
 """hlik: hierarchical PyMC models fitted by likelihood."""
 
+from importlib import import_module
+
 from hlik._version import __version__
 from hlik.errors import ConvergenceWarning, DataWarning, ModelError
 from hlik.estimators.eql import EQL
 from hlik.estimators.laplace import Laplace
 from hlik.fit import fit
+from hlik.inference.predict import predict
 from hlik.inference.tables import ranef, summary
 from hlik.inference_data import history
 from hlik.inspection import inspect
+from hlik.pedigree import Pedigree
 from hlik.transforms import reciprocal
 
 __all__ = [
@@ -16,23 +20,32 @@ __all__ = [
     "DataWarning",
     "Laplace",
     "ModelError",
+    "Pedigree",
     "__version__",
     "fit",
+    "from_formula",
+    "from_matrices",
+    "hglm",
     "history",
     "inspect",
     "plot_diagnostics",
     "plot_history",
     "plot_ranef",
+    "predict",
     "ranef",
     "reciprocal",
     "summary",
 ]
 
+FORMULA_MODULES = {"from_formula": "formulas", "from_matrices": "matrices", "hglm": "one_call"}
+
 
 def __getattr__(name: str) -> object:
-    """Load the plots when first asked for: matplotlib's pyplot is slow to import."""
+    """Load plots and formulas when first asked for: matplotlib's pyplot and formulae are slow to import."""
     if name in ("plot_diagnostics", "plot_history", "plot_ranef"):
         from hlik import plots
 
         return getattr(plots, name)
+    if name in FORMULA_MODULES:
+        return getattr(import_module(f"hlik.formula.{FORMULA_MODULES[name]}"), name)
     raise AttributeError(f"module 'hlik' has no attribute {name!r}")

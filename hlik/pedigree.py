@@ -80,7 +80,7 @@ class Pedigree:
                 raise ModelError(f"{name} must hold numbers from 0 to {n - 1}, or -1 where unknown.")
         for name, value in (("ids", ids), ("sire", sire), ("dam", dam)):
             object.__setattr__(self, name, value)
-        assert self._order is not None
+        assert self._order.size == n  # raises where there is a loop
 
     @classmethod
     def of(cls, ids: Any, sire: Any, dam: Any, *, add_founders: bool = False) -> Pedigree:
@@ -103,7 +103,7 @@ class Pedigree:
         if own.hasnans:
             raise ModelError("The identities of individuals must not be missing.")
         if not own.is_unique:
-            raise ModelError(f"Individual {own[own.duplicated()][0]!r} has more than one row in the pedigree.")
+            raise ModelError(f"Individual {_named(own[own.duplicated()][0])} has more than one row in the pedigree.")
         if not len(own) == len(fathers) == len(mothers):
             raise ModelError(
                 f"ids, sire and dam must have one length, got {len(own)}, {len(fathers)} and {len(mothers)}."
@@ -113,8 +113,8 @@ class Pedigree:
         strangers = named.difference(own, sort=False)
         if len(strangers) and not add_founders:
             raise ModelError(
-                f"{len(strangers)} parents have no row of their own, the first is {strangers[0]!r}: add rows with "
-                f"unknown parents for them, or pass add_founders=True."
+                f"{len(strangers)} parents have no row of their own, the first is {_named(strangers[0])}: add rows "
+                f"with unknown parents for them, or pass add_founders=True."
             )
         every = strangers.append(own) if len(strangers) else own
         numbers = []
@@ -148,7 +148,7 @@ class Pedigree:
         wanted = pd.Index(ids)
         found = pd.Index(self.ids).get_indexer(wanted)
         if np.any(found < 0):
-            raise ModelError(f"Individual {wanted[int(np.argmin(found))]!r} is not in the pedigree.")
+            raise ModelError(f"Individual {_named(wanted[int(np.argmin(found))])} is not in the pedigree.")
         return found
 
     @cached_property
@@ -211,7 +211,7 @@ class Pedigree:
 
         loop, order, generation = inbreeding.parents_first(self.sire, self.dam)
         if loop >= 0:
-            raise ModelError(f"Individual {self.ids[loop]!r} is its own ancestor: correct its parents.")
+            raise ModelError(f"Individual {_named(self.ids[loop])} is its own ancestor: correct its parents.")
         return order, generation
 
     @property
@@ -224,6 +224,11 @@ class Pedigree:
 
         order, generation = self._ordered
         return inbreeding.inbreeding(order, self.sire, self.dam, generation)
+
+
+def _named(identity: Any) -> str:
+    """An identity in print: NumPy's numbers as Python's."""
+    return repr(identity.item() if isinstance(identity, np.generic) else identity)
 
 
 def _known(parent: pd.Series, own: pd.Index) -> np.ndarray:

@@ -47,7 +47,8 @@ class Point:
     """The augmented model at one (beta, v): predictor, weights, scores, quasi-likelihood.
 
     `weight` and `score` have shape (N,), `random_weight` (the diagonal of D) and `random_score` shape (q,);
-    `objective` is ``-(sum(w d / phi) + sum(d(v) / lam)) / 2``, d(v) the deviances of the random effects.
+    `objective` is ``-(sum(w d / phi) + sum(d(v) / lam)) / 2`` up to a function of y and phi, d(v) the deviances of the
+    random effects.
     """
 
     beta: np.ndarray
@@ -112,7 +113,9 @@ class AugmentedModel:
             mu[rows], weight[rows], score[rows] = family.working(response.y, part, link, phi, response.weight)
             if not np.all(family.valid_mean(mu[rows])):
                 return None
-            objective -= 0.5 * float(np.sum(deviance_components(response, mu[rows]) / phi))
+            kernel = family.kernel(response.y, part, mu[rows], link)
+            scale = response.weight / phi
+            objective += float(kernel.sum() * scale[0] if scale.size == 1 else kernel @ scale)
         random_weight, random_score = np.empty_like(v), np.empty_like(v)
         for effect, lam in zip(self.model.random_effects, spread.lam, strict=True):
             own, term = v[effect.index], effect.family

@@ -69,6 +69,13 @@ class Binomial(ResponseFamily):
         return quasi(saturated, phi)
 
     @quiet
+    def kernel(self, y: Array, eta: Array, mu: Array, link: Link) -> Array:
+        """With the logit link y ln mu + (1 - y) ln(1 - mu) = ln mu - (1 - y) eta."""
+        if link != LOGIT:
+            return super().kernel(y, eta, mu, link)
+        return np.log(mu) - (1 - y) * eta
+
+    @quiet
     def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
         if link == LOGIT:
             return self._logit_derivatives(y, eta, order)

@@ -158,8 +158,8 @@ def _warn_empty_levels(model: HierarchicalModel) -> None:
         empty = np.flatnonzero(counts[effect.index] == 0)
         is_factor = counts[effect.index].sum() <= model.n_rows
         if empty.size and is_factor:
-            labels = labels_of(model.coords, effect.variable, effect.name)
-            shown = ", ".join(labels[k] for k in empty[:5]) + (", ..." if empty.size > 5 else "")
+            labels = labels_of(model.coords, effect.variable, effect.name, empty[:5])
+            shown = ", ".join(labels) + (", ..." if empty.size > 5 else "")
             warnings.warn(
                 f"{empty.size} of the {effect.size} levels of {effect.name!r} have no observation ({shown}): they are "
                 f"predicted at their mean.",

@@ -122,6 +122,10 @@ class Poisson(ResponseFamily):
     def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
         return quasi(-times(stirling_excess(y), w), phi)
 
+    def kernel(self, y: Array, eta: Array, mu: Array, link: Link) -> Array:
+        """With the log link y eta - mu."""
+        return y * eta - mu if link == LOG else super().kernel(y, eta, mu, link)
+
     @quiet
     def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
         if link == LOG:

@@ -117,6 +117,10 @@ class ResponseFamily(ABC):
         """Return d(y, mu(eta)), right also where mu rounds to the boundary of its range."""
         return self.unit_deviance(y, link.inverse(eta))
 
+    def kernel(self, y: Array, eta: Array, mu: Array, link: Link) -> Array:
+        """Return -d(y, mu)/2 up to a function of y, for phi = w = 1, at mu = mu(eta): what likelihoods compare by."""
+        return -0.5 * self.unit_deviance(y, mu)
+
     @quiet
     def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
         """Return derivatives 1 to ``order`` <= 3 of -d(y, mu(eta))/2 with respect to eta (observed).

@@ -42,7 +42,7 @@ from hlik.model import HierarchicalModel
 
 EXACT_SIZE, EXACT_CELLS = 300, 2_000_000  # columns of H, and cells of T H^-1, up to which the sums are exact
 SIGNS = 20_000  # random signs over the columns of H: the error of an estimated sum is of the order of their root
-MIN_DRAWS, MAX_DRAWS = 2, 16
+MAX_DRAWS = 16  # of vectors; at least two, and from 50,000 columns on one is enough
 BLOCK_CELLS = 1_000_000  # of a block of random vectors: 8 MB
 
 
@@ -157,15 +157,18 @@ def leverage_slopes(projection: Projection, leverage: np.ndarray, a: np.ndarray,
         inverse = projection.inverse()
         left, right = ([projection.weighted(c, inverse) for c in block.T] for block in (a, rho))
         return a.T @ (leverage[:, None] * rho) - np.array([[np.sum(A * B.T) for B in right] for A in left])
-    draws = int(np.clip(SIGNS // projection.n_columns, MIN_DRAWS, MAX_DRAWS))
+    draws = int(np.clip(SIGNS // projection.n_columns, 2 if projection.n_columns < 50_000 else 1, MAX_DRAWS))
     at_once = int(np.clip(BLOCK_CELLS // leverage.size, 1, draws))
     rng = np.random.default_rng(0)
     total = np.zeros((a.shape[1], rho.shape[1]))
     for start in range(0, draws, at_once):
         z = rng.choice([-1.0, 1.0], size=(leverage.size, min(at_once, draws - start)))
-        smooth = projection.times(z)
-        left, right = ([c[:, None] * smooth - projection.times(c[:, None] * z) for c in block.T] for block in (a, rho))
-        total += np.array([[np.sum(A * B) for B in right] for A in left])
+        factors = np.hstack([np.ones((leverage.size, 1)), a, rho])
+        products = projection.times((factors[:, :, None] * z[:, None, :]).reshape(leverage.size, -1))
+        products = products.reshape(*factors.shape, -1)  # P z, P (a z), P (rho z)
+        commutators = factors[:, 1:, None] * products[:, :1] - products[:, 1:]
+        left, right = commutators[:, : a.shape[1]], commutators[:, a.shape[1] :]
+        total += np.einsum("nik,njk->ij", left, right, optimize=True)
     return total / (2 * draws)
 
 

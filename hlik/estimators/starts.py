@@ -20,6 +20,7 @@ from hlik.model import HierarchicalModel, Parameter, RandomEffect
 
 PHI_BOUNDS, LAM_BOUNDS = (1e-6, 1e8), (1e-8, 1e4)  # of a start, as parts of the dispersions that the deviance suggests
 GLM_STEPS, GLM_TOLERANCE = 25, 1e-2  # standard errors: a start, not an estimate
+GLM_ROWS = 40_000  # observations of a response that a start looks at, chosen at random where there are more
 
 
 def check_start(model: HierarchicalModel, start: Mapping[str, np.ndarray]) -> None:
@@ -85,6 +86,7 @@ def glm_beta(model: HierarchicalModel, v: np.ndarray) -> np.ndarray:
     if not model.n_beta:
         return np.zeros(0)
     known = model.offset + (model.Z @ v if v.size and np.any(v) else 0.0)
+    model, known = _sampled(model, known)
     nothing = sp.csr_array((model.n_rows, 0))
     plain = AugmentedModel(replace(model, random_effects=(), Z=nothing, offset=known))
     unit = Dispersions(tuple(np.ones(1) for _ in model.responses), ())
@@ -97,6 +99,28 @@ def glm_beta(model: HierarchicalModel, v: np.ndarray) -> np.ndarray:
     at_scale = plain.at(begin.beta, begin.v, scale)
     assert at_scale is not None
     return solve_mean(plain, at_scale, scale, GLM_TOLERANCE, None, GLM_STEPS).point.beta
+
+
+def _sampled(model: HierarchicalModel, known: np.ndarray) -> tuple[HierarchicalModel, np.ndarray]:
+    """The model without random effects on a random part of long responses, where its X keeps its rank."""
+    limit = max(GLM_ROWS, 100 * model.n_beta)
+    if all(r.size <= 2 * limit for r in model.responses):
+        return model, known
+    rng = np.random.default_rng(0)
+    responses, chosen, start = [], [], 0
+    for r in model.responses:
+        own = np.arange(r.size) if r.size <= 2 * limit else rng.integers(r.size, size=limit)
+        weight = r.weight[own] if r.weight.size > 1 else r.weight
+        rows = slice(start, start + own.size)
+        responses.append(replace(r, y=r.y[own], weight=weight, rows=rows, dispersion=None))
+        chosen.append(r.rows.start + own)
+        start = rows.stop
+    index = np.concatenate(chosen)
+    X = model.X[index]
+    if np.linalg.matrix_rank(X.T @ X) < model.n_beta:
+        return model, known
+    nothing = sp.csr_array((index.size, model.n_random))
+    return replace(model, responses=tuple(responses), X=X, Z=nothing, offset=known[index]), known[index]
 
 
 def _constant_mean(model: HierarchicalModel, known: np.ndarray) -> np.ndarray:

@@ -35,8 +35,10 @@ def element_labels(model: pm.Model, variable: Variable) -> list[str]:
     return labels_of(coords_of(model), variable, variable.name)
 
 
-def labels_of(coords: Mapping[str, np.ndarray], variable: Variable, name: str) -> list[str]:
-    """``name[label, ...]`` for every element of the value variable, in C order."""
+def labels_of(
+    coords: Mapping[str, np.ndarray], variable: Variable, name: str, elements: np.ndarray | None = None
+) -> list[str]:
+    """``name[label, ...]`` for every element of the value variable in C order, or for some `elements`."""
     shape = variable.unconstrained_shape
     if not shape:
         return [name]
@@ -45,7 +47,8 @@ def labels_of(coords: Mapping[str, np.ndarray], variable: Variable, name: str) -
         coords[d] if keeps and d in coords and len(coords[d]) == size else range(size)
         for d, size in zip(variable.dims if keeps else ("",) * len(shape), shape, strict=True)
     ]
-    positions = np.indices(shape).reshape(len(shape), -1).T
+    wanted = np.arange(variable.size) if elements is None else elements
+    positions = np.transpose(np.unravel_index(wanted, shape))
     return [f"{name}[{', '.join(str(labels[k][i]) for k, i in enumerate(p))}]" for p in positions]
 
 

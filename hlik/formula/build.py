@@ -13,7 +13,7 @@ from hlik.errors import ModelError
 from hlik.formula.effects import EffectShape, write_effect
 from hlik.formula.families import INVERSE_LINKS, Observed, family_of
 from hlik.formula.frame import FixedTerm
-from hlik.formula.spec import Fixed, ModelSpec, PredictorSpec, RandomTerm
+from hlik.formula.spec import Fixed, ModelSpec, PredictorSpec, RandomTerm, variable_name
 from hlik.links import LINKS
 
 ROWS = "__obs__"
@@ -36,7 +36,7 @@ def build(spec: ModelSpec) -> pm.Model:
         if spec.dispersion is not None:
             log_dispersion = _predictor(spec.dispersion, 0.0, 1.0, spec.noncentered)
         observed = Observed(
-            name=spec.name,
+            name=variable_name("", spec.name),
             y=spec.y,
             mean=INVERSE_LINKS[link](eta),
             trials=None if spec.trials is None else pm.Data("trials", spec.trials, dims=ROWS),
@@ -79,7 +79,7 @@ def _fixed(fixed: Fixed, prefix: str, location: float, spread: float, dims: str 
     X = pm.Data(f"{prefix}X", fixed.X, dims=(dims, f"{prefix}coef"))
     betas = []
     for term in fixed.terms:
-        name = prefix + term.name
+        name = variable_name(prefix, term.name)
         _check_name(name)
         middle = location if term.name == "Intercept" else 0.0
         scale = 2.5 * spread / _spreads(fixed.X[:, term.columns])
@@ -98,7 +98,7 @@ def _coefficients(term: FixedTerm) -> list[str]:
 
 def _random(term: RandomTerm, prefix: str, spread: float, noncentered: bool) -> Any:
     model = pm.modelcontext(None)
-    name, levels = prefix + term.name, f"{term.group}__factor_dim"
+    name, levels = variable_name(prefix, term.name), f"{term.group}__factor_dim"
     _check_name(name)
     if levels not in model.coords:
         model.add_coord(levels, term.levels)

@@ -96,9 +96,9 @@ def from_formula(
     pymc.Model
         With a variable for each term under the names that Bambi gives them: ``Intercept``, ``x``,
         ``extract`` (one entry a level), ``1|g`` and ``1|g_sigma`` (or ``1|g_lam``), ``sigma`` and so on; variables of
-        the dispersion begin with ``dispersion_``. Design matrices and level numbers are `pm.Data`. Correlated effects
-        ``(x | g)`` are ``x|g``, with standard deviations ``x|g_chol_stds`` and correlations ``x|g_chol_corr``.
-        The priors are weak, on the scale of the data; likelihood fits ignore them.
+        the dispersion begin with ``dispersion_``; a ``/`` in a term becomes ``÷``. Correlated effects ``(x | g)`` are
+        ``x|g``, with standard deviations ``x|g_chol_stds`` and correlations ``x|g_chol_corr``. Design matrices and
+        level numbers are `pm.Data`. The priors are weak, on the scale of the data; likelihood fits ignore them.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from hlik.errors import ModelError
 from hlik.formula.build import ROWS
 from hlik.formula.formulas import FormulaDesign
 from hlik.formula.groups import Factor
-from hlik.formula.spec import RandomTerm
+from hlik.formula.spec import RandomTerm, variable_name
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _predictor(
         for term in terms:
             if term.columns is None:
                 continue
-            name = f"{design.prefix}{term.name}_data"
+            name = f"{variable_name(design.prefix, term.name)}_data"
             block = columns.X if term.correlated else _own_columns(term.name, columns)
             values[name] = block if term.wide else block[:, 0]
 

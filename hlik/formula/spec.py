@@ -11,6 +11,11 @@ from hlik.formula.effects import RandomDistribution
 from hlik.formula.frame import FixedTerm
 
 
+def variable_name(prefix: str, term: str) -> str:
+    """Name of a term's variable: PyMC allows no ``/`` in names, which becomes ``÷``."""
+    return (prefix + term).replace("/", "÷")
+
+
 @dataclass(frozen=True)
 class Fixed:
     """A design matrix, shape (n, p), its terms, and an offset, shape (n,), or None."""

@@ -57,5 +57,5 @@ def test_refusals(formula, message):
 
 def test_one_sided():
     assert parse("~ x + (1 | g)", "dispersion", one_sided=True).blocks == (block("1", "g"),)
-    with pytest.raises(ModelError, match="dispersion='y ~ x'.*without a response"):
+    with pytest.raises(ModelError, match=r"dispersion='y ~ x'.*without a response"):
         parse("y ~ x", "dispersion", one_sided=True)

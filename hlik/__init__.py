@@ -48,4 +48,6 @@ def __getattr__(name: str) -> object:
         return getattr(plots, name)
     if name in FORMULA_MODULES:
         return getattr(import_module(f"hlik.formula.{FORMULA_MODULES[name]}"), name)
+    if name == "distributions":
+        return import_module("hlik.distributions")
     raise AttributeError(f"module 'hlik' has no attribute {name!r}")

@@ -16,7 +16,7 @@ from hlik.fit import Fit
 from hlik.graph.describe import labels_of
 from hlik.graph.find_link import linked
 from hlik.maps import LinkMap
-from hlik.model import HierarchicalModel, Parameter, Variable
+from hlik.model import HierarchicalModel, Parameter, Response, Variable
 from hlik.report import Reported, Reporter
 
 CHAINS = 4
@@ -290,7 +290,20 @@ def _diagnostics(fit: Fit, packer: _Packer) -> xr.Dataset:
     for effect in model.random_effects:
         for quantity, values in per_term.items():
             items[f"{effect.name}_{quantity}"] = (effect.variable, values[effect.index])
+    for response in model.responses:
+        items |= _weights(response)
     return packer.dataset(items)
+
+
+def _weights(response: Response) -> dict[str, tuple[Variable, np.ndarray]]:
+    """The trials of a Binomial, and prior weights where `fit` was given any."""
+    items = {}
+    if response.trials is not None:
+        items[f"{response.name}_trials"] = (response.variable, response.trials)
+    weight = response.weight if response.trials is None else response.weight / response.trials
+    if weight.size == response.size and np.any(weight != 1.0):
+        items[f"{response.name}_prior_weight"] = (response.variable, weight)
+    return items
 
 
 def history(idata: az.InferenceData) -> az.InferenceData:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import arviz as az
@@ -14,7 +14,6 @@ from scipy import stats
 from hlik.errors import ModelError
 from hlik.inference.predictor import Predictor, read_predictor
 from hlik.inference.restore import Restored, restore
-from hlik.links import LINKS, Link
 
 RANDOM = ("conditional", "new", "zero", "marginal")
 KINDS = ("link", "response")
@@ -196,8 +195,3 @@ def _table(
         if interval is not None:
             columns |= {"lower": lower, "upper": upper}
     return pd.DataFrame(columns, index=pd.Index(predictor.labels, name="label"))
-
-
-
-
-__all__ = ["LINKS", "predict"]

@@ -230,9 +230,7 @@ def read_predictor(
     _check_parameters(fitted, target)
     known, position, centre, start = _match_levels(fitted, target)
     affine, inverse, slope, link = _functions(name, target)
-    return Predictor(
-        name, target, _labels(name, target), known, position, centre, start, affine, inverse, slope, link
-    )
+    return Predictor(name, target, _labels(name, target), known, position, centre, start, affine, inverse, slope, link)
 
 
 def _chosen(model: Any, idata: az.InferenceData, response: str | None) -> str:
@@ -271,9 +269,7 @@ def _check_parameters(fitted: Restored, target: Target) -> None:
             )
 
 
-def _match_levels(
-    fitted: Restored, target: Target
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, slice]]:
+def _match_levels(fitted: Restored, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, slice]]:
     """For each level at the data: whether the fit had it, its place in v, its neutral value; and the terms' slices."""
     known, position, centre = [np.zeros(0, bool)], [np.zeros(0, int)], [np.zeros(0)]
     start: dict[str, slice] = {}

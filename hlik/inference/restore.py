@@ -20,7 +20,7 @@ from hlik.inference.tables import model_of
 from hlik.linalg import NotPositiveDefinite
 from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
-from hlik.profile import ModeError, Profile
+from hlik.profile import Profile
 
 STEP = 1e-3  # standard errors of theta, for central differences of the mode
 
@@ -165,6 +165,19 @@ def _check_same(read: HierarchicalModel, idata: az.InferenceData, described: dic
         name = parameter.variable.value_name
         if idata["unconstrained_estimates"][name].size != parameter.index.stop - parameter.index.start:
             raise ModelError(f"This result is not of this model: {parameter.name!r} has another size there.")
+    effects = {e.name: (e.variable.value_name, e.size) for e in read.random_effects}
+    if effects != {e["name"]: (e["value_name"], e["levels"]) for e in described["random_effects"]}:
+        raise ModelError(
+            f"This result is not of this model: its random effects are {described['random_effects']}, the model's "
+            f"{effects}."
+        )
+    for name, (_, value) in read.constant_data.items():
+        then = idata["constant_data"][name].values if "constant_data" in idata.groups() else None
+        if then is None or then.shape != value.shape or not np.array_equal(then, value, equal_nan=True):
+            raise ModelError(
+                f"The container {name!r} holds other data than when this result was fitted: pass the model as it was "
+                f"fitted; new data go to predict(..., data=...)."
+            )
     for response in read.responses:
         found = np.ravel(idata["observed_data"][response.name].values)
         counts = response.y if response.trials is None else response.y * response.trials
@@ -194,6 +207,3 @@ def _observed(read: HierarchicalModel, beta: np.ndarray, v: np.ndarray, theta: n
         return profile.system.factor(point.weight, point.random_weight)
     except NotPositiveDefinite as error:
         raise ModelError(f"The information on the random effects is singular at these estimates: {error}") from error
-
-
-__all__ = ["ModeError", "Restored", "held_fixed", "prior_weights", "quadratic", "read_again", "restore"]

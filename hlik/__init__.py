@@ -4,6 +4,7 @@ from importlib import import_module
 
 from hlik._version import __version__
 from hlik.errors import ConvergenceWarning, DataWarning, ModelError
+from hlik.estimators.agq import AGQ
 from hlik.estimators.eql import EQL
 from hlik.estimators.laplace import Laplace
 from hlik.fit import fit
@@ -15,6 +16,7 @@ from hlik.pedigree import Pedigree
 from hlik.transforms import reciprocal
 
 __all__ = [
+    "AGQ",
     "EQL",
     "ConvergenceWarning",
     "DataWarning",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hlik.errors import ConvergenceWarning, ModelError
+from hlik.estimators.agq import AGQ
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate, Estimator
 from hlik.estimators.eql import EQL
 from hlik.estimators.laplace import Laplace
@@ -18,7 +19,7 @@ from hlik.linalg import on_compile
 from hlik.model import HierarchicalModel
 from hlik.progress import Progress
 
-ESTIMATORS: dict[str, type] = {"eql": EQL, "laplace": Laplace}
+ESTIMATORS: dict[str, type] = {"eql": EQL, "laplace": Laplace, "agq": AGQ}
 
 
 @dataclass(frozen=True, eq=False)

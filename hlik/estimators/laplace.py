@@ -59,3 +59,8 @@ class Laplace(Maximiser):
     def profile(self, likelihood: HLikelihood) -> Profile:
         """p_v(h), or p_bv(h)."""
         return Profile(likelihood, self.reml)
+
+    @property
+    def likelihood_name(self) -> str:
+        """``p_bv_h`` with `reml`, else ``p_v_h``."""
+        return "p_bv_h" if self.reml else "p_v_h"

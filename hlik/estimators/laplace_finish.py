@@ -15,7 +15,7 @@ from hlik.hlikelihood import HLikelihood
 from hlik.linalg import BorderedSystem
 from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
-from hlik.profile import LOG_2PI, Mode, ModeError
+from hlik.profile import LOG_2PI, Mode, ModeError, Profile
 
 if TYPE_CHECKING:
     from hlik.estimators.maximise import MaximumState
@@ -45,8 +45,8 @@ def finish_laplace(state: MaximumState) -> Estimate:
         v_se=_prediction_errors(full, None if joint is None else beta_covariance),
         covariance=joint,
         information=full,
-        likelihood="p_bv_h" if objective.profile.integrate_beta else "p_v_h",
-        scalars=_scalars(objective.profile.likelihood, mode, full),
+        likelihood=state.settings.likelihood_name,
+        scalars=_scalars(objective.profile, mode, full),
         diagnostics=_diagnostics(model, mode),
     )
 
@@ -95,12 +95,13 @@ def _prediction_errors(full: Bordered, beta_covariance: np.ndarray | None) -> np
     return np.sqrt(full.factor_z.inverse_diagonal() + np.einsum("ij,jk,ik->i", full.B, beta_covariance, full.B))
 
 
-def _scalars(likelihood: HLikelihood, mode: Mode, full: Bordered) -> dict[str, float]:
-    model = likelihood.model
+def _scalars(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]:
+    likelihood, model = profile.likelihood, profile.likelihood.model
     p, q = model.n_beta, model.n_random
     h = mode.point.h
     p_v = h - 0.5 * (full.logdet_z() - q * LOG_2PI)
     p_bv = h - 0.5 * (full.logdet() - (p + q) * LOG_2PI)
+    marginal = p_v if profile.integrate_beta else mode.value  # restricted likelihoods do not compare fixed effects
     conditional = sum(term.value(mode.point.eta, mode.point.theta) for term in likelihood.terms)
     effective = float((mode.point.weight * full.row_quadratics()).sum())
     count = p + model.n_theta
@@ -112,8 +113,8 @@ def _scalars(likelihood: HLikelihood, mode: Mode, full: Bordered) -> dict[str, f
         "p_bv_h": p_bv,
         "log_likelihood": mode.value,
         "caic": -2 * conditional + 2 * effective,
-        "aic": -2 * p_v + 2 * count,
-        "bic": -2 * p_v + count * float(np.log(observations)),
+        "aic": -2 * marginal + 2 * count,
+        "bic": -2 * marginal + count * float(np.log(observations)),
         "df_effective": effective,
         "df_residual": observations - effective,
     }

@@ -40,6 +40,11 @@ class Maximiser:
         """The function of the parameters to maximise."""
         raise NotImplementedError
 
+    @property
+    def likelihood_name(self) -> str:
+        """What is maximised, by its name in the result: ``p_v_h``, ``p_bv_h`` or another."""
+        raise NotImplementedError
+
     def obstacles(self, model: HierarchicalModel) -> list[str]:
         """Why it cannot fit this model; empty where it can."""
         return list(model.laplace_obstacles)

@@ -13,6 +13,7 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
+from pytensor.tensor.special import LogSoftmax, Softmax
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedIncSubtensor1,
@@ -57,7 +58,7 @@ class Elements:
             raise CannotLift(f"the unknown input {variable}")
         if isinstance(node.op, Elemwise):
             return np.broadcast_shapes(*(self.shape(source) for source in node.inputs))
-        if isinstance(node.op, TRANSPARENT):
+        if isinstance(node.op, (*TRANSPARENT, Softmax, LogSoftmax)):
             return self.shape(node.inputs[0])
         if isinstance(node.op, (*INDEXING, *ASSEMBLING)):
             return self.numbers(variable).shape

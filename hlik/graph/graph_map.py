@@ -6,7 +6,7 @@ The graphs are small (variances, heritabilities) and run tens of times, so nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -84,19 +84,23 @@ def graph_map(
     shapes: Sequence[tuple[int, ...]],
     fixed: Mapping[str, np.ndarray],
     stand_ins: Mapping[Variable, Variable] | None = None,
+    shape_of: Callable[[Variable], tuple[int, ...]] | None = None,
 ) -> GraphMap:
     """The map from the unconstrained values of the variables `names`, flattened one after the other.
 
     Parameters
     ----------
     expression
-        A variable of the model's graph that depends on `names` and `fixed` only.
+        A variable of the model's graph whose value depends on `names` and `fixed` only.
     names, shapes
         Free variables and the shapes of their value variables, in the order of the vector.
     fixed
         Natural-scale values of variables that are data here.
     stand_ins
         Plain variables in the expression, and the model's variables in whose place they stand.
+    shape_of
+        Shape of the value variable of a free variable: for those that stand in the expression without changing its
+        value, as mu does in ``mu**2 / (mu / sqrt(alpha))**2``. They are held at zero.
     """
     met = [v for v in graph_inputs([expression]) if v in stand_ins] if stand_ins else []
     if stand_ins and met:
@@ -114,6 +118,11 @@ def graph_map(
         if value in above:
             columns.append(np.arange(start, stop))
         start = stop
+    if shape_of is not None:
+        for rv in model.free_RVs:
+            value = model.rvs_to_values[rv]
+            if value in above and value not in pieces:
+                pieces[value] = value.type.filter_variable(pt.zeros(shape_of(rv)), allow_convert=True)
     flat = clone_replace(graph, pieces, rebuild_strict=False).ravel()
     return GraphMap(theta, flat, np.concatenate(columns), start)
 

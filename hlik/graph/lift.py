@@ -21,6 +21,7 @@ from pytensor.graph.basic import Variable
 from pytensor.scalar import basic as ps
 from pytensor.scalar import math as psm
 from pytensor.tensor.elemwise import CAReduce, Elemwise
+from pytensor.tensor.shape import Shape, Shape_i
 
 from hlik.graph import algebra
 from hlik.graph import forms as fm
@@ -28,6 +29,7 @@ from hlik.graph import rows as lin
 from hlik.graph.elements import ASSEMBLING, INDEXING, TRANSPARENT, CannotLift, Elements, is_dot, parts_of
 from hlik.graph.forms import Affine, Form, Mapped
 from hlik.graph.walk import Walker
+from hlik.graph.written_out import written_out
 from hlik.tape import Instruction
 
 LARGEST_SUM = 30  # terms of a sum or product over an axis that are written out
@@ -96,6 +98,7 @@ class _Lifter:
         self.found = Lifted()
         self.n = 0
         self._memo: dict[tuple[Variable, bytes], int] = {}
+        self._written: dict[Variable, Variable | None] = {}
         self.elements = Elements(walker)
 
     def register(self, parameter: Variable, shape: tuple[int, ...]) -> None:
@@ -193,6 +196,14 @@ class _Lifter:
             return self.visit(self.walker.centring[variable], index)
         if isinstance(node.op, TRANSPARENT):
             return self.visit(node.inputs[0], index)
+        if isinstance(node.op, Shape | Shape_i):
+            values = np.asarray(self.elements.data(variable), dtype=float).ravel()[index]
+            return self._emit(Instruction("constant", data=values))
+        if variable not in self._written:
+            self._written[variable] = written_out(node, self.walker.form)
+        written = self._written[variable]
+        if written is not None:
+            return self.visit(written, index)
         if isinstance(node.op, Elemwise):
             return self._elementwise(variable, index)
         if isinstance(node.op, INDEXING):

@@ -71,7 +71,9 @@ class ThetaLayout:
             return self._linked(affine if found[0].offset.size > 1 else found[0], found[1])
         if shape is not None and fm.shape_of(form) != shape and int(np.prod(fm.shape_of(form) or (2,))) > 1:
             expression = pt.broadcast_to(expression, shape)
-        return graph_map(walker.model, expression, self.names, self.shapes, walker.fixed, walker.aliases)
+        return graph_map(
+            walker.model, expression, self.names, self.shapes, walker.fixed, walker.aliases, walker.value_shape
+        )
 
     def _linked(self, affine: Affine, link: Link) -> LinkMap:
         matrix = np.zeros((affine.offset.size, self.size))

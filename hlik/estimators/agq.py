@@ -79,7 +79,7 @@ class AGQ(Maximiser):
     ...     _ = pm.Bernoulli("y", logit_p=mean + u[group], observed=y)
     >>> idata = hlik.fit(model, hlik.AGQ(25), progressbar=False)
     >>> round(float(idata.estimates["sigma"]), 3), round(float(idata.fit["log_likelihood"]), 3)
-    (1.2, -15.8)
+    (1.616, -15.17)
     """
 
     points: int = 25

@@ -252,6 +252,8 @@ def _closing(idata: az.InferenceData) -> str:
     fit = idata["fit"]
     attributes = fit.attrs
     names = {"h": "h", "p_v_h": "p_v(h)", "p_bv_h": "p_bv(h)", "caic": "cAIC"}
+    if attributes["likelihood"] not in names:
+        names = {"log_likelihood": "log-likelihood", **names}
     numbers = ", ".join(f"{label} = {float(fit[key]):.3f}" for key, label in names.items() if key in fit)
     count = int(attributes["n_iterations"])
     return (

@@ -182,6 +182,14 @@ def _union(matrix: sp.csr_array, zeros: sp.csr_array) -> sp.csr_array:
     return sp.csr_array(sp.coo_array((data, (row, column)), shape=matrix.shape))
 
 
+def stacked_weights(likelihood: HLikelihood, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Weights of the design's rows, (M,), from those of every term, (K + pairs, n) as `Local.weight` has them."""
+    weight, start = np.zeros(likelihood.Z.shape[0]), likelihood.n_rows
+    for term, part in zip(likelihood.terms, parts, strict=True):
+        start = _scatter(weight, term, part, start)
+    return weight
+
+
 def _scatter(weight: np.ndarray, term: ResponseTerm, blocks: np.ndarray, start: int) -> int:
     """Put a term's weights, shape (pairs, n) in the order of `weight_order`, into rows and pair rows."""
     k, n = term.n_predictors, term.n

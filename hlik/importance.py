@@ -1,0 +1,187 @@
+r"""The marginal likelihood by importance sampling, with exact derivatives and its Monte Carlo error.
+
+With blocks b of random effects, draws v_m of proposals q_b, and R independent randomisations of n draws each,
+
+.. math:: \ell(\psi) = \sum_b \log \bar w_b, \qquad \bar w_b = \frac{1}{Rn} \sum_m w_{bm}, \qquad
+          w_{bm} = \exp(h_b(v_m; \psi)) / q_b(v_m),
+
+.. math:: \ell' = \sum_b E_b\, h_b', \qquad \ell'' = \sum_b E_b\, h_b'' + \mathrm{cov}_b\, h_b',
+
+with the expectations over draws weighted by ``w / sum w`` (Geyer & Thompson 1992). The draws do not move with psi:
+the objective is smooth, and has an ordinary maximum. Its error comes from the randomisations: with the means
+``D_br`` and ``N_br`` of w and of w h' in randomisation r, the influence of r on l is ``sum_b D_br / D_b`` and that on
+l' is ``sum_b (N_br - N_b D_br / D_b) / D_b`` (delta method); the variance of l and l' is that of the influences,
+divided by R, and the estimate's is ``J^-1 var(l') J^-1`` with J = -l''.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from hlik.executors import run_all
+from hlik.importance_proposal import Proposal
+from hlik.importance_tasks import Part, Problem, derivatives, log_sums, log_weights, moments, run_task
+
+CELLS = 2_000_000  # numbers of one array of a task: 16 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Derivatives:
+    """Of l at one psi.
+
+    Attributes
+    ----------
+    gradient
+        Shape (p + r,).
+    hessian
+        Second derivatives, (p + r, p + r); None where not asked for.
+    influence
+        Of every randomisation on the gradient, (R, p + r), and on l, (R,): `value_influence`.
+    bias
+        Of the gradient, by the second-order term of the ratio of means, (p + r,).
+    """
+
+    gradient: np.ndarray
+    hessian: np.ndarray | None
+    influence: np.ndarray
+    value_influence: np.ndarray
+    bias: np.ndarray
+
+    def gradient_covariance(self) -> np.ndarray:
+        """Monte Carlo covariance of the gradient."""
+        r = self.influence.shape[0]
+        return self.influence.T @ self.influence / (r * (r - 1))
+
+    def value_mcse(self) -> float:
+        """Monte Carlo standard error of l."""
+        r = self.value_influence.size
+        return float(np.sqrt(np.sum(self.value_influence**2) / (r * (r - 1))))
+
+
+@dataclass(frozen=True, eq=False)
+class ImportanceLikelihood:
+    """l(psi) for fixed draws.
+
+    Attributes
+    ----------
+    problem
+        h, blocks, proposal and kind of points.
+    n
+        Draws of one randomisation.
+    randomisations
+        Their number R.
+    seed
+        Entropy of the draws: another seed gives independent draws.
+    executor
+        Where tasks run; None: here.
+    """
+
+    problem: Problem
+    n: int
+    randomisations: int
+    seed: tuple[int, ...]
+    executor: Executor | None = None
+    _token: str = field(default_factory=lambda: uuid4().hex)
+    _payloads: list[Any] = field(default_factory=list)
+    _memory: dict[bytes, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def draws(self) -> int:
+        """Draws in all."""
+        return self.n * self.randomisations
+
+    def parts(self) -> int:
+        """Parts of a randomisation, one a task: as few as keep the arrays small."""
+        model = self.problem.likelihood.model
+        cases = sum(term.n * max(term.n_predictors, 1) for term in self.problem.likelihood.terms)
+        blocks = self.problem.blocks.count
+        widest = max(cases, model.n_rows, model.n_random, blocks * (model.n_beta + model.n_theta), 1)
+        wanted = -(-self.n * widest // CELLS)
+        return int(min(self.n, 1 << max(int(wanted) - 1, 0).bit_length()))
+
+    def _run(self, function: Callable[..., Any], *arguments: Any) -> Iterator[tuple[int, Any]]:
+        """Results of a function for every part, with the number of the randomisation, always in the same order."""
+        if not self._payloads:
+            here = self.executor is None
+            self._payloads.append(self.problem if here else pickle.dumps(self.problem.portable()))
+        parts = self.parts()
+        places = [(r, k) for r in range(self.randomisations) for k in range(parts)]
+        tasks = [
+            (function, self._token, self._payloads[0], Part(self.n, k, parts, (*self.seed, r)), *arguments)
+            for r, k in places
+        ]
+        for (r, _), result in zip(places, run_all(self.executor, run_task, tasks), strict=True):
+            yield r, result
+
+    def _sums(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``log sum w`` by block and randomisation, (B, R), and ``log sum w^2``, (B,)."""
+        key = psi.tobytes()
+        if key not in self._memory:
+            total = np.full((self.problem.blocks.count, self.randomisations), -np.inf)
+            squares = np.full(self.problem.blocks.count, -np.inf)
+            for r, (one, two) in self._run(log_sums, psi):
+                total[:, r] = np.logaddexp(total[:, r], one)
+                squares = np.logaddexp(squares, two)
+            while len(self._memory) >= 4:
+                del self._memory[next(iter(self._memory))]
+            self._memory[key] = (total, squares)
+        return self._memory[key]
+
+    def log_norm(self, psi: np.ndarray) -> np.ndarray:
+        """Logarithm of the sum of all weights of every block, shape (B,)."""
+        return np.logaddexp.reduce(self._sums(psi)[0], axis=1)
+
+    def value(self, psi: np.ndarray) -> float:
+        """l at psi; -inf where a block has no weight."""
+        return float(np.sum(self.log_norm(psi) - np.log(self.draws)))
+
+    def effective_sizes(self, psi: np.ndarray) -> np.ndarray:
+        """Effective number of draws of every block, ``(sum w)^2 / sum w^2``, shape (B,)."""
+        return np.exp(2 * self.log_norm(psi) - self._sums(psi)[1])
+
+    def derivatives(self, psi: np.ndarray, hessian: bool = True) -> Derivatives:
+        """Gradient, Hessian and Monte Carlo error of both l and its gradient."""
+        norm = self.log_norm(psi)
+        size, count = psi.size, self.problem.blocks.count
+        R = self.randomisations
+        weight, gradient = np.zeros((R, count)), np.zeros((R, size, count))
+        outer, curvature = np.zeros((size, size)), np.zeros((size, size))
+        for r, sums in self._run(derivatives, psi, norm, hessian):
+            weight[r] += sums.weight
+            gradient[r] += sums.gradient
+            outer += sums.outer
+            curvature += sums.curvature
+        by_block = gradient.sum(axis=0)
+        residual = R * (gradient - by_block * weight[:, None, :])  # of N_br - G_b D_br, in units of D_b
+        bias = -np.einsum("rkb,rb->k", residual, R * weight - 1.0) / (R * (R - 1))
+        total = curvature + outer - by_block @ by_block.T if hessian else None
+        return Derivatives(by_block.sum(axis=1), total, residual.sum(axis=2), R * weight.sum(axis=1) - count, bias)
+
+    def adapted(self, psi: np.ndarray) -> Proposal:
+        """The proposal with the moments of these draws."""
+        first = np.zeros(self.problem.proposal.n_effects)
+        second: list[np.ndarray] | None = None
+        for _, found in self._run(moments, psi, self.log_norm(psi)):
+            first += found.first
+            second = (
+                list(found.second) if second is None else [a + b for a, b in zip(second, found.second, strict=True)]
+            )
+        assert second is not None
+        return self.problem.proposal.adapted(first, second, self.effective_sizes(psi))
+
+    def log_weights(self, psi: np.ndarray, randomisations: int | None = None) -> np.ndarray:
+        """Logarithms of the weights of the first randomisations, shape (B, draws)."""
+        some = self if randomisations is None else _fewer(self, min(randomisations, self.randomisations))
+        return np.concatenate([found for _, found in some._run(log_weights, psi)], axis=1)
+
+
+def _fewer(likelihood: ImportanceLikelihood, randomisations: int) -> ImportanceLikelihood:
+    one = likelihood
+    return ImportanceLikelihood(one.problem, one.n, randomisations, one.seed, one.executor, one._token, one._payloads)

@@ -1,0 +1,236 @@
+r"""The work of importance sampling in tasks that any process can do: a part of the draws of one randomisation.
+
+A task gets a `Problem` (h, blocks, proposal: arrays only), parameters psi, and says which draws it is about; draws are
+made where they are needed, from their seed. It returns sums over its draws, block by block. With weights
+``w_bm = exp(h_b(v_m)) / q_b(v_m)`` and their mean over all draws of all randomisations ``exp(L_b)``:
+
+* `log_sums`: ``log sum w`` and ``log sum w^2`` of every block;
+* `derivatives`: with ``p = w / exp(L_b)``, sums of ``p dh_b/dpsi``, and of ``p (d2h_b + dh_b dh_b')`` over all blocks;
+* `moments`: sums of ``p v`` and ``p (v - mean)(v - mean)'``, for the adaptation of the proposal;
+* `log_weights`: the weights themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from hlik.batch import Batch
+from hlik.blocks import Blocks
+from hlik.hlikelihood import HLikelihood, stacked_weights
+from hlik.importance_proposal import FULL, Proposal
+from hlik.linalg.threads import limited_blas
+
+STEP = 1e-4  # of theta, in central differences of exact gradients: error about 1e-8 of the third derivative
+DRAWS_KEPT = 25_000_000  # numbers of draws that a process keeps for the next evaluation: 200 MB
+
+
+class Sums(NamedTuple):
+    """Sums over the draws of a task."""
+
+    weight: np.ndarray  # of p, shape (B,)
+    gradient: np.ndarray  # of p dh_b/dpsi, shape (p + r, B)
+    outer: np.ndarray  # of p dh_b dh_b' over blocks, shape (p + r, p + r)
+    curvature: np.ndarray  # of p d2h_b over blocks, the same shape
+
+
+class Moments(NamedTuple):
+    """Sums over the draws of a task."""
+
+    first: np.ndarray  # of p v, shape (q,)
+    second: tuple[np.ndarray, ...]  # of p (v - mean)(v - mean)', for every size of block; see `Proposal.adapted`
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The draws of one task: part `part` of `parts` of the m draws of a randomisation, and the seed of these."""
+
+    m: int
+    part: int
+    parts: int
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What tasks need, and nothing that cannot be sent to another process."""
+
+    likelihood: HLikelihood
+    blocks: Blocks
+    proposal: Proposal
+    points: str
+
+    @cached_property
+    def case_sums(self) -> sp.csr_array:
+        """Sums over the cases of every block."""
+        return self.blocks.case_sums()
+
+    @cached_property
+    def level_sums(self) -> sp.csr_array:
+        """Sums over the effects of every block."""
+        return self.blocks.level_sums()
+
+    def portable(self) -> Problem:
+        """The same without what only reports need: it can be pickled."""
+        likelihood = copy.copy(self.likelihood)
+        effects = tuple(replace(effect, location=None) for effect in likelihood.model.random_effects)
+        nothing: dict[str, Any] = {}
+        likelihood.model = replace(
+            likelihood.model, random_effects=effects, forms=nothing, graph_maps=nothing, constant_data=nothing
+        )
+        return replace(self, likelihood=likelihood)
+
+    def split(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(beta, theta)."""
+        p = self.likelihood.model.n_beta
+        return psi[:p], psi[p:]
+
+    def draws(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        """v (q, columns) and log densities of the proposal (B, columns)."""
+        key = (id(self.proposal), self.points, part.m, part.part, part.parts, part.seed)
+        found = _DRAWS.get(key)
+        if found is None or found[0] is not self.proposal:
+            v, log_density = self.proposal.draw(self.points, part.m, part.part, part.parts, part.seed)
+            found = (self.proposal, v, log_density)
+            _keep(key, found)
+        return found[1], found[2]
+
+    def block_values(self, batch: Batch) -> np.ndarray:
+        """h of every block in every column, shape (B, columns); -inf out of range."""
+        total = self.case_sums @ batch.case_values() + self.level_sums @ batch.level_values()
+        return np.where(np.isnan(total), -np.inf, total)
+
+
+_DRAWS: OrderedDict[tuple, tuple[Proposal, np.ndarray, np.ndarray]] = OrderedDict()
+_PROBLEMS: OrderedDict[str, Problem] = OrderedDict()
+
+
+def _keep(key: tuple, found: tuple[Proposal, np.ndarray, np.ndarray]) -> None:
+    """Keep the first draws that fit: every evaluation goes through them in the same order."""
+    size = found[1].size + found[2].size
+    stale = [other for other, kept in _DRAWS.items() if kept[0] is not found[0] or other[-1][:-1] != key[-1][:-1]]
+    if sum(kept[1].size + kept[2].size for kept in _DRAWS.values()) + size > DRAWS_KEPT:
+        for other in stale:
+            del _DRAWS[other]
+    if sum(kept[1].size + kept[2].size for kept in _DRAWS.values()) + size <= DRAWS_KEPT:
+        _DRAWS[key] = found
+
+
+def run_task(function: Callable[..., Any], token: str, payload: bytes | Problem, part: Part, *arguments: Any) -> Any:
+    """One task. A pickled problem is unpacked once per process: `token` is its name."""
+    with limited_blas:
+        if isinstance(payload, Problem):
+            return function(payload, part, *arguments)
+        if token not in _PROBLEMS:
+            _PROBLEMS[token] = pickle.loads(payload)
+            while len(_PROBLEMS) > 2:
+                _PROBLEMS.popitem(last=False)
+        return function(_PROBLEMS[token], part, *arguments)
+
+
+def log_weights(problem: Problem, part: Part, psi: np.ndarray) -> np.ndarray:
+    """``h_b - log q_b`` of every block and draw, shape (B, columns)."""
+    v, log_density = problem.draws(part)
+    return problem.block_values(Batch.at(problem.likelihood, *_at(problem, psi, v))) - log_density
+
+
+def log_sums(problem: Problem, part: Part, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the sums of the weights and of their squares, by block, shape (B,)."""
+    found = log_weights(problem, part, psi)
+    top = np.maximum(found.max(axis=1), -1e300)
+    weight = np.exp(found - top[:, None])
+    with np.errstate(divide="ignore"):
+        return top + np.log(weight.sum(axis=1)), 2 * top + np.log((weight**2).sum(axis=1))
+
+
+def derivatives(problem: Problem, part: Part, psi: np.ndarray, log_norm: np.ndarray, with_curvature: bool) -> Sums:
+    """Sums of weighted derivatives; `log_norm` (B,) is the logarithm of the sum of all weights of a block."""
+    likelihood, model = problem.likelihood, problem.likelihood.model
+    v, log_density = problem.draws(part)
+    at = _at(problem, psi, v)
+    batch = Batch.at(likelihood, *at, order=2 if with_curvature else 1, with_theta=True)
+    values = problem.block_values(batch)
+    weight = np.exp(values - log_density - log_norm[:, None])
+    lost = np.isneginf(values)
+    if lost.any():  # draws out of range have no weight, and no derivatives either: the mean stands in for them
+        at = at[0], np.where(lost[problem.blocks.member], problem.proposal.mean[:, None], v), at[2]
+        batch = Batch.at(likelihood, *at, order=2 if with_curvature else 1, with_theta=True)
+    gradients = batch.block_gradients(problem.case_sums, problem.level_sums)
+    size = gradients.shape[0]
+    weighted = gradients * weight
+    outer = weighted.reshape(size, -1) @ gradients.reshape(size, -1).T
+    curvature = np.zeros((size, size))
+    if with_curvature:
+        case_weight, level_weight = weight[problem.blocks.case_member], weight[problem.blocks.member]
+        curvature = _curvature(problem, batch, at, case_weight, level_weight)
+        curvature[: model.n_beta, : model.n_beta] = _beta_curvature(likelihood, batch, case_weight)
+    return Sums(weight.sum(axis=1), weighted.sum(axis=2), outer, curvature)
+
+
+def _beta_curvature(likelihood: HLikelihood, batch: Batch, case_weight: np.ndarray) -> np.ndarray:
+    """``-X' W X`` with the weighted mean of the observed weights, pairs of predictors included."""
+    parts, start = [], 0
+    for term, found in zip(likelihood.terms, batch.responses, strict=True):
+        own = case_weight[start : start + term.n]
+        parts.append(np.einsum("knm,nm->kn", found.weight, own))
+        start += term.n
+    weight = stacked_weights(likelihood, parts)
+    return -(likelihood.X.T * weight) @ likelihood.X
+
+
+def _curvature(
+    problem: Problem,
+    batch: Batch,
+    at: tuple[np.ndarray, np.ndarray, np.ndarray],
+    case_weight: np.ndarray,
+    level_weight: np.ndarray,
+) -> np.ndarray:
+    """Columns of theta of the weighted second derivatives: central differences of exact gradients, weights held."""
+    beta, v, theta = at
+    p, r = beta.size, theta.size
+    result = np.zeros((p + r, p + r))
+    for k in range(r):
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = theta.copy()
+            moved[k] += sign * STEP
+            ends.append(
+                Batch.at(problem.likelihood, beta, v, moved, order=1, with_theta=True).gradient(
+                    case_weight, level_weight
+                )
+            )
+        result[:, p + k] = (ends[0] - ends[1]) / (2 * STEP)
+    result[p:, :p] = result[:p, p:].T
+    result[p:, p:] = 0.5 * (result[p:, p:] + result[p:, p:].T)
+    return result
+
+
+def moments(problem: Problem, part: Part, psi: np.ndarray, log_norm: np.ndarray) -> Moments:
+    """Weighted moments of v."""
+    v, log_density = problem.draws(part)
+    values = problem.block_values(Batch.at(problem.likelihood, *_at(problem, psi, v)))
+    weight = np.exp(values - log_density - log_norm[:, None])
+    proposal = problem.proposal
+    first = np.einsum("qm,qm->q", v, weight[problem.blocks.member])
+    second = []
+    for affine, effects, numbers in zip(proposal.components[0].groups, proposal.effects, proposal.numbers, strict=True):
+        moved = v[effects] - affine.mean[:, :, None]
+        own = weight[numbers][:, None, :]
+        if effects.shape[1] > FULL:
+            second.append((moved**2 * own).sum(axis=2))
+        else:
+            second.append((moved * own) @ np.swapaxes(moved, 1, 2))
+    return Moments(first, tuple(second))
+
+
+def _at(problem: Problem, psi: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    beta, theta = problem.split(psi)
+    return beta, v, theta

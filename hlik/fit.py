@@ -175,6 +175,7 @@ def fit(
     """
     from hlik.checks import check_data
     from hlik.graph.read import as_pymc, read_model
+    from hlik.inference.unknown_families import add_distributions
     from hlik.inference_data import to_inference_data
 
     chosen = as_estimator(estimator)
@@ -190,9 +191,11 @@ def fit(
     result = run(read, chosen, start=start, rng=rng, progressbar=progressbar)
     if not result.converged:
         warnings.warn(f"{chosen.name}: {result.status}.", ConvergenceWarning, stacklevel=2)
-    return to_inference_data(
+    idata = to_inference_data(
         result, draws=draws, rng=rng, seconds_reading=seconds_reading, draw_large=draw_large, fixed=fixed
     )
+    add_distributions(model, read, idata, fixed)
+    return idata
 
 
 def _check_arguments(priors: str, draws: int) -> None:

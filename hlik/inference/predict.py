@@ -105,8 +105,8 @@ def predict(
     >>> hlik.predict(model, idata, {"group": [1, 2]}, coords={"g": ["a", "b", "new"]}).round(3)  # b, and a new level
           estimate     se  lower  upper
     label
-    y[0]     2.892  0.197  2.506  3.278
-    y[1]     1.500  1.314 -1.075  4.075
+    y[0]     2.895  0.195  2.512  3.278
+    y[1]     1.500  1.334 -1.114  4.114
     """
     _check(random, kind, interval)
     fitted = restore(model, idata)

@@ -9,6 +9,9 @@ from hlik.estimators.eql import EQL
 from hlik.estimators.laplace import Laplace
 from hlik.fit import fit
 from hlik.inference.predict import predict
+from hlik.inference.residual_tests import residual_tests
+from hlik.inference.residuals import residuals
+from hlik.inference.simulate import simulate
 from hlik.inference.tables import ranef, summary
 from hlik.inference_data import history
 from hlik.inspection import inspect
@@ -36,6 +39,9 @@ __all__ = [
     "predict",
     "ranef",
     "reciprocal",
+    "residual_tests",
+    "residuals",
+    "simulate",
     "summary",
 ]
 

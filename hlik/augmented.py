@@ -17,6 +17,7 @@ halved where the quasi-likelihood would fall or a mean would leave its range. Wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,12 @@ class AugmentedModel:
         self.model = model
         self.system = BorderedSystem(model.X, model.Z, weights_may_be_negative=True)
         self.is_canonical = all(r.link == r.family.canonical_link for r in model.responses)  # type: ignore[union-attr]
+
+    def with_model(self, model: HierarchicalModel) -> AugmentedModel:
+        """Another model with the same design: the analysis of its pattern serves again."""
+        other = copy(self)
+        other.model = model
+        return other
 
     def predictor(self, beta: np.ndarray, v: np.ndarray) -> np.ndarray:
         """``X @ beta + Z @ v + offset``, shape (N,)."""

@@ -18,6 +18,7 @@ h     ``log f(y | v) + log f(v)``, the h-likelihood on the scale of v
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ from hlik.families import ResponseFamily
 from hlik.graph.forms import Form
 from hlik.links import Link
 from hlik.maps import ThetaMap
+from hlik.precision import BlockRoot, Precision, PriorPattern
 from hlik.random_families import RandomFamily
+from hlik.wide import WideTerm
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,12 @@ class RandomEffect:
         For a non-centred effect ``z``, with ``v = scale * z``: the scale as a function of theta.
     location
         For an effect with a mean, ``u = location + v``: the form of the mean.
+    precision
+        For effects with a joint normal density, its precision; `family` and `dispersion` are None then.
+    root
+        For a non-centred effect ``z`` with ``v = z L'`` in blocks: L as a function of theta.
+    wide
+        For more effects than observations: how the effects follow from ``v[index]``, which then are scores.
     """
 
     variable: Variable
@@ -95,6 +104,9 @@ class RandomEffect:
     scale_map: ThetaMap | None = None
     location: Form | None = None
     obstacle: str | None = None
+    precision: Precision | None = None
+    root: BlockRoot | None = None
+    wide: WideTerm | None = None
 
     @property
     def name(self) -> str:
@@ -103,8 +115,13 @@ class RandomEffect:
 
     @property
     def size(self) -> int:
-        """Number of levels (elements)."""
+        """Number of elements of v."""
         return self.index.stop - self.index.start
+
+    @property
+    def levels(self) -> int:
+        """Number of effects: more than `size` in a wide term."""
+        return self.size if self.wide is None else self.wide.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +185,8 @@ class HierarchicalModel:
         Free variables that are not part of the likelihood: no response depends on them, or they are missing responses.
     forms
         The form of every free variable and Deterministic in terms of value variables, for reporting.
+    double
+        The second linear predictors (`hlik.double.DoubleStructure`) where dispersions have random effects.
     """
 
     responses: tuple[Response, ...]
@@ -188,6 +207,7 @@ class HierarchicalModel:
     left_out: tuple[str, ...] = ()
     graph_maps: dict[str, Any] = field(default_factory=dict)
     constant_data: dict[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
+    double: Any = None
 
     @property
     def n_rows(self) -> int:
@@ -203,6 +223,13 @@ class HierarchicalModel:
     def n_random(self) -> int:
         """Number of random effects q."""
         return self.Z.shape[1]
+
+    @cached_property
+    def prior(self) -> PriorPattern:
+        """The pattern of the prior precision of all random effects."""
+        effects = self.random_effects
+        patterns = [None if effect.precision is None else effect.precision.pattern for effect in effects]
+        return PriorPattern.of([effect.size for effect in effects], patterns)
 
     @property
     def fixed_effects(self) -> tuple[Parameter, ...]:

@@ -11,6 +11,8 @@ import numpy as np
 from hlik.augmented import AugmentedModel, deviance_components, dispersions
 from hlik.errors import ModelError
 from hlik.estimators.base import RUNNING, Estimate
+from hlik.estimators.double_eql import DoubleState, position_double, prepare_double, status_double, step_double
+from hlik.estimators.double_finish import finish_double
 from hlik.estimators.eql_finish import finish_eql
 from hlik.estimators.eql_iteration import TIGHT, EQLState, Solved, advance, solve, verdict
 from hlik.estimators.quasi_dispersion import with_quasi_dispersion
@@ -80,8 +82,10 @@ class EQL:
         """Why EQL cannot fit this model; empty where it can."""
         return list(model.obstacles)
 
-    def prepare(self, model: HierarchicalModel, start: dict[str, np.ndarray], rng: np.random.Generator) -> EQLState:
+    def prepare(self, model: HierarchicalModel, start: dict[str, np.ndarray], rng: np.random.Generator) -> Any:
         """Analyse the sparse pattern once and find starting values."""
+        if model.double is not None:
+            return prepare_double(self, model, start, rng)
         model = with_quasi_dispersion(model, self.dispersion)
         augmented = AugmentedModel(model)
         check_start(model, start)
@@ -105,8 +109,10 @@ class EQL:
         references = {r.name: float(deviance_components(r, mu[r.rows]).mean()) for r in model.responses if r.dispersion}
         return EQLState(augmented, self.correction, theta, spread, point, references)
 
-    def step(self, state: EQLState) -> tuple[EQLState, dict[str, float]]:
+    def step(self, state: Any) -> tuple[Any, dict[str, float]]:
         """One iteration: solve for (beta, v) given theta, then move theta by a Newton step."""
+        if isinstance(state, DoubleState):
+            return step_double(state)
         try:
             solved = solve(state, max(LOOSE * min(1.0, state.decrement), TIGHT))
             if solved.proposal.decrement < self.tol and not solved.mean.is_solved:
@@ -125,17 +131,23 @@ class EQL:
             "objective": solved.mean.point.objective,
         }
 
-    def position(self, state: EQLState) -> tuple[np.ndarray, np.ndarray]:
+    def position(self, state: Any) -> tuple[np.ndarray, np.ndarray]:
         """(beta, theta) of the last solved point."""
+        if isinstance(state, DoubleState):
+            return position_double(state)
         assert state.solved is not None
         return state.solved.mean.point.beta, state.solved.theta
 
-    def status(self, state: EQLState) -> str:
+    def status(self, state: Any) -> str:
         """`RUNNING`, `CONVERGED`, or why it stopped."""
+        if isinstance(state, DoubleState):
+            return status_double(state)
         if state.failure is not None:
             return f"stopped: {state.failure}"
         return RUNNING if state.solved is None or state.decrement >= self.tol else verdict(state)
 
-    def finish(self, state: EQLState) -> Estimate:
+    def finish(self, state: Any) -> Estimate:
         """Estimates, standard errors, log-likelihoods and diagnostics at the last solved point."""
+        if isinstance(state, DoubleState):
+            return finish_double(state)
         return finish_eql(state)

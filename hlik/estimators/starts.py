@@ -67,10 +67,10 @@ def start_v(
             form = model.forms[effect.name]
             assert isinstance(form, Affine)
             others = {e.name: v[e.index] for e in model.random_effects if e.name != effect.name}
-            u = u - evaluate(form, values | others | {effect.name: np.zeros(effect.size)}).ravel()
+            u = u - evaluate(form, values | others | {effect.name: np.zeros(effect.levels)}).ravel()
         elif effect.scale_map is not None:
             u = u * effect.scale_map.value(theta)
-        own = effect.family.v(u)
+        own = effect.family.v(u) if effect.wide is None else effect.wide.scores(u)
         if not np.all(effect.family.valid(own)):
             raise ModelError(f"start[{effect.name!r}] is outside the support of {effect.name!r}.")
         v[effect.index] = own
@@ -165,7 +165,7 @@ def start_theta(
     """
     if not model.n_theta:
         return np.zeros(0)
-    phi, lam = _target_dispersions(model, beta, v)
+    phi, lam = target_dispersions(model, beta, v)
     maps: list[tuple[ThetaMap, float]] = [
         (response.dispersion, value)
         for response, value in zip(model.responses, phi, strict=True)
@@ -195,7 +195,7 @@ def _between(dispersion: ThetaMap, theta: np.ndarray, low: float, high: float) -
     return theta
 
 
-def _target_dispersions(model: HierarchicalModel, beta: np.ndarray, v: np.ndarray) -> tuple[list[float], list[float]]:
+def target_dispersions(model: HierarchicalModel, beta: np.ndarray, v: np.ndarray) -> tuple[list[float], list[float]]:
     """A value of phi for every response and of lam for every term."""
     eta = model.offset + model.X @ beta + (model.Z @ v if v.size else 0.0)
     phi, share = [], np.empty(model.n_rows)

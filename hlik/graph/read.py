@@ -12,6 +12,7 @@ from hlik.graph import forms as fm
 from hlik.graph.arguments import as_pymc, check_fixed, check_model, checked_values
 from hlik.graph.choose import Choice, choose_terms
 from hlik.graph.describe import constant_data_of, coords_of, describe, element_labels
+from hlik.graph.double import with_double
 from hlik.graph.elements import CannotLift
 from hlik.graph.families import is_zero, random_parts
 from hlik.graph.forms import Affine
@@ -25,6 +26,7 @@ from hlik.graph.roles import Roles, assign_roles
 from hlik.graph.tapes import LiftedTerm
 from hlik.graph.theta import ThetaLayout
 from hlik.graph.walk import Walker
+from hlik.graph.wide_terms import through_scores
 from hlik.model import HierarchicalModel, Parameter, RandomEffect, Response
 from hlik.tape import TapeTerm
 
@@ -35,6 +37,7 @@ def read_model(
     random: Sequence[str] | None = None,
     fixed: Mapping[str, Any] | None = None,
     weights: Mapping[str, Any] | None = None,
+    relative_variances: Mapping[str, np.ndarray] | None = None,
 ) -> HierarchicalModel:
     """Read a PyMC model: roles, linear predictors, links, families, dispersions.
 
@@ -50,6 +53,8 @@ def read_model(
         Natural-scale values of parameters that are held fixed.
     weights
         Prior weights by response name, shape of the response: the variance of observation i is divided by w_i.
+    relative_variances
+        Known factors of the variances of a wide term's elements (`hlik.wide`), by the name of the random effect.
 
     Returns
     -------
@@ -71,7 +76,7 @@ def read_model(
     choice = choose_terms(walker, roles, predictors)
     fixed_names = fixed_effect_names(walker, roles, predictors, choice)
     layout = ThetaLayout.of(walker, [name for name in roles.parameters if name not in fixed_names])
-    return _assemble(walker, roles, predictors, choice, fixed_names, layout, weight_values)
+    return _assemble(walker, roles, predictors, choice, fixed_names, layout, weight_values, relative_variances or {})
 
 
 def set_locations(walker: Walker, roles: Roles) -> None:
@@ -94,12 +99,14 @@ def _assemble(
     fixed_names: set[str],
     layout: ThetaLayout,
     weights: Mapping[str, np.ndarray],
+    relative_variances: Mapping[str, np.ndarray],
 ) -> HierarchicalModel:
     parameters = _parameters(walker, roles, fixed_names, layout)
     effects = _random_effects(walker, roles, layout)
     stack: list[tuple[slice, Affine]] = []
     responses = _responses(walker, predictors, choice, layout, weights, stack)
     extra_terms, unread = _extra_terms(walker, choice, layout, stack)
+    stack, effects = through_scores(stack, effects, relative_variances)
     n_rows = stack[-1][0].stop if stack else 0
     fixed_effects = [parameter for parameter in parameters if parameter.role == "fixed effect"]
     X_names = tuple(label for p in fixed_effects for label in element_labels(walker.model, p.variable))
@@ -109,7 +116,7 @@ def _assemble(
     check_finite(responses, X, Z, offset, X_names)
     check_entries(walker, roles, predictors)
     deterministics, forms, graph_maps = reported_forms(walker, roles)
-    return HierarchicalModel(
+    found = HierarchicalModel(
         responses=tuple(responses),
         random_effects=tuple(effects),
         parameters=tuple(parameters),
@@ -129,6 +136,7 @@ def _assemble(
         graph_maps=graph_maps,
         constant_data=constant_data_of(walker.model),
     )
+    return with_double(found, walker, roles, predictors, layout)
 
 
 def _parameters(walker: Walker, roles: Roles, fixed_names: set[str], layout: ThetaLayout) -> list[Parameter]:

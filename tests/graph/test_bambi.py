@@ -103,7 +103,9 @@ def test_a_model_of_sigma():
     assert not model.obstacles
     assert model.responses[0].dispersion.size == N
     model = read_model(model_of(bmb.Formula("y ~ x + (1|g)", "sigma ~ x + (1|g)")))
-    assert any("depends on random effect 'sigma_1|g_offset'" in obstacle for obstacle in model.obstacles)
+    assert not model.obstacles
+    assert [predictor.name for predictor in model.double.predictors] == ["y"]
+    assert model.double.below == {"sigma_Intercept", "sigma_x", "sigma_1|g_sigma", "sigma_1|g_offset"}
 
 
 @pytest.mark.parametrize("family", ["negativebinomial", "zero_inflated_poisson"])

@@ -231,12 +231,27 @@ def test_a_dispersion_that_depends_on_the_mean_is_an_obstacle_with_names(sigma):
     assert "dispersion of 'y' (sigma**2) depends on 'b' and 'u', as its mean does" in obstacle
 
 
-def test_a_random_effect_in_a_dispersion_is_an_obstacle_with_its_name():
+def with_effects_in_sigma(sigma):
     def build():
         v = pm.Normal("v", 0, pm.HalfNormal("s"), shape=GROUPS)
-        pm.Normal("y", pm.Normal("b") * x, pt.exp(v[group]), observed=real)
+        pm.Normal("y", pm.Normal("b") * x, sigma(v[group]), observed=real)
 
-    (obstacle,) = read(build).obstacles
+    return read(build)
+
+
+def test_a_linear_predictor_with_random_effects_in_a_dispersion_is_read():
+    model = with_effects_in_sigma(lambda v: 2 * pt.exp(0.3 * x + v))
+    assert not model.obstacles
+    (predictor,) = model.double.predictors
+    assert (predictor.link.name, model.double.below) == ("log", {"v", "s"})
+    np.testing.assert_allclose(model.double.offset[predictor.rows], 2 * np.log(2) + 0.6 * x, rtol=1e-12)
+    np.testing.assert_allclose(model.double.Z[predictor.rows].toarray(), 2 * np.eye(GROUPS)[group])
+
+
+def test_a_random_effect_in_another_function_is_an_obstacle_with_its_name():
+    model = with_effects_in_sigma(lambda v: 0.1 + pt.exp(v))
+    assert model.double is None
+    (obstacle,) = model.obstacles
     assert "depends on random effect 'v'" in obstacle
 
 

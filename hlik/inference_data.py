@@ -62,7 +62,7 @@ def to_inference_data(
     groups["unconstrained_standard_errors"] = packer.unconstrained(reported, "unconstrained_error")
     groups["fit"] = _fit_group(fit, packer, seconds_reading, fixed or {})
     groups["history"] = _history(fit)
-    groups["diagnostics"] = _diagnostics(fit, packer)
+    groups["diagnostics"] = _diagnostics(fit, packer, reporter)
     groups["observed_data"] = packer.dataset({r.name: (r.variable, _observed(r)) for r in model.responses})
     if model.constant_data:
         groups["constant_data"] = packer.constant(model.constant_data)
@@ -220,7 +220,7 @@ def describe_model(model: HierarchicalModel) -> dict[str, Any]:
                 "distribution": e.distribution,
                 "family": e.family.name if e.family else None,
                 "scale": _scale_of_effect(model, e.name),
-                "levels": e.size,
+                "levels": e.levels,
                 "value_name": e.variable.value_name,
             }
             for e in model.random_effects
@@ -262,7 +262,7 @@ def _history(fit: Fit) -> xr.Dataset:
     return xr.Dataset(variables, coords={"iteration": iteration}, attrs=_attributes())
 
 
-def _diagnostics(fit: Fit, packer: _Packer) -> xr.Dataset:
+def _diagnostics(fit: Fit, packer: _Packer, reporter: Reporter) -> xr.Dataset:
     """Per response and per term, ``<name>_<quantity>``; without closed forms only the random effects' v."""
     estimate, model = fit.estimate, packer.model
     found = estimate.diagnostics
@@ -288,6 +288,10 @@ def _diagnostics(fit: Fit, packer: _Packer) -> xr.Dataset:
             for quantity, values in per_response.items():
                 items[f"{response.name}_{quantity}"] = (response.variable, values[response.rows])
     for effect in model.random_effects:
+        if effect.name in reporter.wide:
+            found_of = reporter.wide[effect.name].diagnostics()
+            items |= {f"{effect.name}_{quantity}": (effect.variable, values) for quantity, values in found_of.items()}
+            continue
         for quantity, values in per_term.items():
             items[f"{effect.name}_{quantity}"] = (effect.variable, values[effect.index])
     for response in model.responses:

@@ -190,7 +190,7 @@ def _random_effect(model: HierarchicalModel, effect: RandomEffect) -> dict[str, 
     return {
         "name": effect.name,
         "distribution": effect.distribution,
-        "levels": effect.size,
+        "levels": effect.levels,
         "scale": _scale(effect),
         "value_variable": effect.variable.value_name,
         "entries_per_row": inside / observations,

@@ -31,6 +31,7 @@ from hlik.maps import ThetaMap
 from hlik.precision import BlockRoot, Precision, PriorPattern
 from hlik.random_families import RandomFamily
 from hlik.wide import WideTerm
+from hlik.wide import WideTerm
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,7 @@ class RandomEffect:
     scale_map: ThetaMap | None = None
     location: Form | None = None
     obstacle: str | None = None
+    wide: WideTerm | None = None
     precision: Precision | None = None
     root: BlockRoot | None = None
     wide: WideTerm | None = None

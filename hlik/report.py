@@ -22,8 +22,10 @@ from hlik.graph.forms import Affine, Form, Mapped, Opaque
 from hlik.links import identify_inverse
 from hlik.maps import ThetaMap
 from hlik.model import RandomEffect, Variable
+from hlik.report_wide import WideEffects, in_scores, score_block
 
 DRAWN_AT_ONCE = 20_000_000  # numbers: 160 MB
+ROWS_AT_ONCE = 5_000_000  # numbers: 40 MB
 MAX_GRAPH_SIZE = 2000  # elements of a Deterministic without closed form whose Jacobian is still formed
 
 
@@ -48,7 +50,9 @@ class Reporter:
         self._theta = {p.name: p.index for p in self.model.dispersion_parameters}
         self._v = {e.name: e.index for e in self.model.random_effects}
         self._effects = {e.name: e for e in self.model.random_effects}
+        self.wide = {e.name: WideEffects(estimate, e) for e in self.model.random_effects if e.wide is not None}
         self.x = self._split(estimate.beta, estimate.v, estimate.theta)
+        self.x |= {name: effects.values for name, effects in self.wide.items()}
 
     def _split(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> dict[str, np.ndarray]:
         """Values by name; arrays may have draws in front: (..., size)."""
@@ -95,6 +99,8 @@ class Reporter:
             value, error = self._affine(form)
             return Reported(effect.variable, value, error, value, error)
         v, v_se = self.estimate.v[effect.index], self.estimate.v_se[effect.index]
+        if effect.wide is not None:
+            v, v_se = self.wide[effect.name].values, self.wide[effect.name].standard_error
         if effect.scale_map is not None:
             scale = np.broadcast_to(effect.scale_map.value(self.estimate.theta), v.shape)
             return Reported(effect.variable, v / scale, v_se / scale, v / scale, v_se / scale)
@@ -119,8 +125,24 @@ class Reporter:
     def _affine(self, affine: Affine) -> tuple[np.ndarray, np.ndarray]:
         """Value and standard error of an affine form, flattened."""
         value = fm.evaluate(affine, self.x).ravel()
+        if self.wide.keys() & affine.rows.keys():
+            return value, self._wide_error(affine)
         TX, TZ, T_theta = self._columns(affine)
         return value, self._error(TX, TZ, T_theta)
+
+    def _wide_error(self, affine: Affine) -> np.ndarray:
+        """Standard error of an affine form with effects of wide terms, some rows at a time."""
+        name, rows = next(iter(affine.rows.items()))
+        if len(affine.rows) == 1 and isinstance(rows, lin.Gather):
+            return self.wide[name].error_of(rows)
+        step = max(1, ROWS_AT_ONCE // max(self.wide[n].wide.n_rows for n in self.wide.keys() & affine.rows.keys()))
+        error = np.empty(affine.offset.size)
+        for start in range(0, error.size, step):
+            part = np.arange(start, min(start + step, error.size))
+            some = affine if part.size == error.size else fm.gathered(affine, part)
+            unseen = sum(self.wide[n].unseen_variance(r) for n, r in some.rows.items() if n in self.wide)
+            error[part] = np.sqrt(self._error(*self._columns(some)) ** 2 + unseen)
+        return error
 
     def _error(self, TX: np.ndarray, TZ: sp.csr_array, T_theta: np.ndarray) -> np.ndarray:
         """``sqrt diag(T cov T')`` for rows T = [TX TZ T_theta]."""
@@ -150,6 +172,8 @@ class Reporter:
                 TX[:, self._beta[name]] = lin.to_dense(rows)
             elif name in self._theta:
                 T_theta[:, self._theta[name]] = lin.to_dense(rows)
+            elif name in self.wide:
+                blocks.append(score_block(self.wide[name].rows_on_scores(rows), self._v[name], self.model.n_random))
             else:
                 block = sp.coo_array(lin.to_csr(rows))
                 row, column = block.coords
@@ -173,15 +197,17 @@ class Reporter:
         graph = build(names)
         jacobian = graph.jacobian(values)
         TX, TZ, T_theta = self._columns(Affine({}, np.zeros(variable.size)))
-        start = 0
+        start, unseen = 0, np.zeros(variable.size)
         for name in names:
             stop = start + self.x[name].size
             part = jacobian[:, start:stop]
+            if name in self.wide:
+                unseen += self.wide[name].unseen_variance(lin.Sparse(sp.csr_array(part * self._slope(name))))
             inner_X, inner_Z, inner_theta = self._value_columns(name)
             TX, T_theta = TX + part @ inner_X, T_theta + part @ inner_theta
             TZ = sp.csr_array(TZ + sp.csr_array(part @ inner_Z))
             start = stop
-        return Reported(variable, graph.value(values), self._error(TX, TZ, T_theta))
+        return Reported(variable, graph.value(values), np.sqrt(self._error(TX, TZ, T_theta) ** 2 + unseen))
 
     def _value_variable(self, name: str) -> np.ndarray:
         """The PyMC value variable, flattened, where its form or v differs from it."""
@@ -192,6 +218,11 @@ class Reporter:
             return fm.evaluate(self.model.forms[name], self.x).ravel()  # type: ignore[arg-type]
         return np.ravel(self.x[name])
 
+    def _slope(self, name: str) -> np.ndarray:
+        """How the value variable of an effect moves with v: 1, or 1/scale where it is not centred."""
+        effect = self._effects[name]
+        return np.ones(1) if effect.scale_map is None else 1.0 / effect.scale_map.value(self.estimate.theta)
+
     def _value_columns(self, name: str) -> tuple[np.ndarray, sp.csr_array, np.ndarray]:
         """Jacobian of the value variable with respect to (beta, v, theta)."""
         effect = self._effects.get(name)
@@ -199,7 +230,7 @@ class Reporter:
             return self._columns(self.model.forms[name])  # type: ignore[arg-type]
         TX, TZ, T_theta = self._columns(fm.variable(name, (self.x[name].size,)))
         if effect is not None and effect.scale_map is not None:
-            scale = np.broadcast_to(effect.scale_map.value(self.estimate.theta), (effect.size,))
+            scale = np.broadcast_to(effect.scale_map.value(self.estimate.theta), (effect.levels,))
             slope = effect.scale_map.jacobian(self.estimate.theta) / scale[:1, None]
             z = np.ravel(self.x[name]) / scale
             TZ = sp.csr_array(sp.diags_array(1.0 / scale) @ TZ)
@@ -214,7 +245,8 @@ class Reporter:
         Variables with more than `largest` elements are left out; the second result names them. Blocks of draws keep
         the memory of what is drawn only to be left out below `DRAWN_AT_ONCE` numbers.
         """
-        block = max(1, min(size, DRAWN_AT_ONCE // max(self.model.n_random, 1)))
+        drawn = max((e.levels for e in self.model.random_effects if e.levels <= largest), default=0)
+        block = max(1, min(size, DRAWN_AT_ONCE // max(self.model.n_random, drawn, 1)))
         parts: dict[str, list[np.ndarray]] = {}
         skipped: list[str] = []
         for start in range(0, size, block):
@@ -239,6 +271,11 @@ class Reporter:
             moved = joint[:, : self.model.n_beta] - beta
             beta, v = beta + moved, v - moved @ self.estimate.information.B.T if len(v) > 1 else v
         x = self._split(self.estimate.beta + beta, self.estimate.v + v, theta)
+        for name in self._drawn_as_effects(largest):
+            effect = self._effects[name]
+            assert effect.wide is not None
+            lam = np.array([effect.dispersion.value(draw)[0] for draw in theta])  # type: ignore[union-attr]
+            x[name] = effect.wide.effects(x[name]) + effect.wide.sample_unseen(lam, rng)
         found, skipped = {}, []
         for variable, draw in self._drawers(x, theta):
             if variable.size > largest:
@@ -248,9 +285,25 @@ class Reporter:
         return found, skipped
 
     def _needs_effects(self, largest: int) -> bool:
-        return any(e.size <= largest for e in self.model.random_effects) or any(
+        return any(e.levels <= largest for e in self.model.random_effects) or any(
             d.size <= largest for d in self.model.deterministics
         )
+
+    def _drawn_as_effects(self, largest: int) -> list[str]:
+        """The wide terms whose effects, not only scores, are needed in draws of variables of up to `largest`."""
+        named = {name: effects.wide for name, effects in self.wide.items()}
+        small = [v.name for v in self.model.deterministics if v.size <= largest]
+        needed = {name for name, effects in self.wide.items() if effects.wide.size <= largest}
+        for variable in small:
+            form = self.model.forms[variable]
+            if isinstance(form, Affine | Mapped) and in_scores(form, named) is None:
+                needed |= form.inputs & named.keys()
+        return sorted(needed)
+
+    def _drawn_form(self, form: Affine | Mapped, x: dict[str, np.ndarray]) -> Affine | Mapped:
+        """The form in terms of what was drawn: scores of those wide terms whose effects were not."""
+        scores = {name: e.wide for name, e in self.wide.items() if x[name].shape[-1] != e.wide.size}
+        return in_scores(form, scores) or form  # type: ignore[return-value]
 
     def _beta_only(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draws of beta where no random effect is drawn."""
@@ -269,7 +322,7 @@ class Reporter:
         for d in self.model.deterministics:
             form = self.model.forms[d.name]
             if isinstance(form, Affine | Mapped):
-                drawers.append((d, partial(evaluate_draws, form, x)))
+                drawers.append((d, partial(evaluate_draws, self._drawn_form(form, x), x)))
             elif set(form.inputs) <= set(self._theta):  # type: ignore[union-attr]
                 drawers.append((d, partial(self._theta_draws, d, theta)))
         return drawers
@@ -330,7 +383,7 @@ def evaluate_draws(form: Affine | Mapped, x: dict[str, np.ndarray]) -> np.ndarra
     affine = form if isinstance(form, Affine) else form.affine
     total = affine.offset.ravel()[None, :]
     for name, rows in affine.rows.items():
-        matrix = lin.to_csr(rows) if not isinstance(rows, lin.Dense) else rows.matrix
+        matrix = lin.to_dense(rows) if isinstance(rows, lin.Dense | lin.Wide) else lin.to_csr(rows)
         total = total + (matrix @ x[name].T).T
     return total if isinstance(form, Affine) else form.function(total)
 

@@ -1,0 +1,120 @@
+"""The effects of a wide term and their uncertainty, from the scores through which they were fitted (`hlik.wide`)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+
+from hlik.estimators.base import Estimate
+from hlik.graph import rows as lin
+from hlik.graph.forms import Affine, Form, Mapped
+from hlik.model import RandomEffect
+from hlik.wide import WideTerm
+
+
+class WideEffects:
+    """The q effects of one wide term at an estimate."""
+
+    def __init__(self, estimate: Estimate, effect: RandomEffect):
+        assert effect.wide is not None
+        assert effect.dispersion is not None
+        self.estimate, self.effect, self.wide = estimate, effect, effect.wide
+        self.lam = float(effect.dispersion.value(estimate.theta)[0])
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Scores, shape (r,)."""
+        return self.estimate.v[self.effect.index]
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """Expected effects, shape (q,)."""
+        return self.wide.effects(self.scores)
+
+    @cached_property
+    def share(self) -> np.ndarray:
+        """How far the data reduce the variance of every effect, shape (q,)."""
+        return self.wide.known_share(self.covariance, self.lam)
+
+    @cached_property
+    def standard_error(self) -> np.ndarray:
+        """Prediction standard errors, shape (q,)."""
+        return np.sqrt(self.wide.variance(self.share, self.lam))
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """Covariance of the scores' prediction errors, shape (r, r)."""
+        information, index = self.estimate.information, self.effect.index
+        unit = np.zeros((self.estimate.v.size, self.effect.size))
+        unit[index] = np.eye(self.effect.size)
+        joint = self.estimate.covariance
+        if joint is None:
+            return information.solve(np.zeros((self.estimate.beta.size, self.effect.size)), unit)[1][index]
+        given_beta = information.factor_z.solve(unit)[index]
+        if not np.all(np.isfinite(self.estimate.beta_covariance)):
+            return given_beta
+        B = information.B[index]
+        return given_beta + B @ self.estimate.beta_covariance @ B.T
+
+    def diagnostics(self) -> dict[str, np.ndarray]:
+        """What a result holds of every effect."""
+        weight = np.ones(self.wide.size) if self.wide.weight is None else self.wide.weight
+        return {
+            "v": self.values,
+            "v_se": self.standard_error,
+            "leverage": 1.0 - self.share,
+            "deviance": self.values**2 / weight,
+            "dispersion": self.lam * weight,
+        }
+
+    def rows_on_scores(self, rows: lin.Rows) -> np.ndarray:
+        """Rows on the effects as rows on the scores, shape (m, r)."""
+        own = own_design(self.wide, rows)
+        return self.wide.project(lin.to_csr(rows)) if own is None else lin.to_dense(own)
+
+    def unseen_variance(self, rows: lin.Rows) -> np.ndarray:
+        """Variance of rows on the effects given the scores, shape (m,)."""
+        if own_design(self.wide, rows) is not None:
+            return np.zeros(rows.length)
+        matrix = lin.to_csr(rows)
+        return self.lam * self.wide.unseen_variance(matrix, self.wide.project(matrix))
+
+    def error_of(self, rows: lin.Gather) -> np.ndarray:
+        """Standard errors of single effects times numbers, shape (m,)."""
+        return np.abs(rows.weight) * self.standard_error[rows.index]
+
+
+def own_design(wide: WideTerm, rows: lin.Rows) -> lin.Rows | None:
+    """Rows of the term's own matrix Z as rows on the scores; None for other rows."""
+    start = 0
+    for part in wide.parts:
+        stop = start + part.shape[0]
+        if isinstance(rows, lin.Dense | lin.Wide) and rows.matrix is part:
+            own: lin.Rows = lin.Dense(wide.design[start:stop])
+            if isinstance(rows, lin.Wide):
+                own = lin.scale(own if rows.index is None else lin.take(own, rows.index), rows.weight)
+            return own
+        start = stop
+    return None
+
+
+def in_scores(form: Form, wide: dict[str, WideTerm]) -> Form | None:
+    """A form with own rows of wide terms in terms of scores; None where it holds other rows of theirs."""
+    affine = form if isinstance(form, Affine) else form.affine if isinstance(form, Mapped) else None
+    if affine is None or not wide.keys() & affine.rows.keys():
+        return form
+    rows = {name: own_design(wide[name], own) if name in wide else own for name, own in affine.rows.items()}
+    if any(own is None for own in rows.values()):
+        return None
+    changed = Affine(rows, affine.offset)  # type: ignore[arg-type]
+    return changed if isinstance(form, Affine) else Mapped(form.function, changed, form.is_exp)  # type: ignore[union-attr]
+
+
+def score_block(block: np.ndarray, index: slice, columns: int) -> sp.csr_array:
+    """A dense block at some columns of a sparse matrix of so many."""
+    m, r = block.shape
+    indices = np.tile(np.arange(index.start, index.stop, dtype=np.int32), m)
+    pointer = np.arange(0, m * r + 1, max(r, 1), dtype=np.int32) if r else np.zeros(m + 1, dtype=np.int32)
+    return sp.csr_array((block.ravel(), indices, pointer), shape=(m, columns))

@@ -36,6 +36,7 @@ from scipy import special as sc
 
 from hlik.batch import Batch, columns_at_once
 from hlik.hlikelihood import HLikelihood
+from hlik.implicit import implicit_gradient
 from hlik.profile import Mode, ModeError, Profile
 from hlik.quadrature import Blocks, Grid
 
@@ -144,21 +145,9 @@ class QuadratureProfile(Profile):
     def gradient(self, mode: Mode) -> np.ndarray:
         """Exact gradient of the quadrature's value by (beta, theta)."""
         assert isinstance(mode, QuadratureMode)
-        likelihood, point, model = self.likelihood, mode.point, self.likelihood.model
         direct, v_mean, bar = self._node_sums(mode)
         K = _cholesky_adjoint(mode.root, bar)
-        kappa, kappa_v = self._forms(K)
-        t_eta, t_v, t_theta = likelihood.curvature_slopes(point, kappa, kappa_v)
-        y_v = t_v + v_mean
-        if y_v.size:
-            y_v = mode.bordered.factor_z.solve(model.Z.T @ t_eta + y_v)
-        c_eta = model.Z @ y_v if y_v.size else np.zeros(model.n_rows)
-        nothing = np.zeros_like(c_eta), np.zeros_like(y_v)
-        theta_part = t_theta + likelihood.theta_score(point, c_eta, y_v) - likelihood.theta_score(point, *nothing)
-        total = t_eta - self._weighted(point.weight, c_eta)
-        if model.theta_design is not None:
-            theta_part = theta_part + model.theta_design.T @ total
-        return direct + np.concatenate([model.X.T @ total, theta_part])
+        return direct + implicit_gradient(self, mode, *self._forms(K), v_mean)
 
     def _node_sums(self, mode: QuadratureMode) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``sum p_k dh/dpsi`` (p + r,), ``sum p_k s_k`` (q,) and ``sum p_k sqrt(2) s_k x_k'`` (B, d, d)."""

@@ -1,0 +1,154 @@
+r"""The functions of theta that HL(mean, dispersion) maximises, with their gradients.
+
+``mean=0``: (beta, v) are at the joint mode of h, and the value is p_bv(h) of `hlik.profile`. ``mean=1``: beta maximises
+p_v(h) for each theta, v is the mode of h for that beta, and p_bv(h) there is
+
+.. math:: R(\theta) = p_v(h)(\hat\beta, \theta) - \tfrac12 \log |S / 2\pi|, \qquad
+          S = X'WX - X'WZ C^{-1} Z'WX, \quad |H| = |C| |S|.
+
+With E its second term, as a function of (beta, theta) along the mode of v, and P the second derivatives of p_v(h) in
+(beta, theta), the implicit derivative of :math:`\hat\beta` gives
+
+.. math:: \frac{dR}{d\theta} = \frac{\partial p_v(h)}{\partial\theta} + E_\theta
+          - P_{\theta\beta} P_{\beta\beta}^{-1} E_\beta,
+
+P by central differences of exact gradients. ``dispersion=2`` adds -F/24 of `hlik.second_order` at the same (beta, v); its
+gradient comes from central differences of fourth order in theta, with beta and v found anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from hlik.hlikelihood import HLikelihood, HPoint
+from hlik.implicit import implicit_gradient
+from hlik.linalg import NotPositiveDefinite
+from hlik.linalg.bordered import Bordered
+from hlik.profile import LOG_2PI, Mode, ModeError, Profile
+from hlik.second_order import SecondOrder
+
+STEP = 1e-3  # of differences of gradients in beta, in standard errors
+THETA_STEP = 1e-2  # of differences of -F/24, on the unconstrained scale
+SCORE = 1e-6  # the score of p_v(h) in beta, in standard errors, that counts as zero
+
+
+@dataclass(frozen=True, eq=False)
+class HLMode(Mode):
+    """A `Mode` whose `bordered` is H in (beta, v); `inner` is that of v for the same beta."""
+
+    inner: Mode
+
+
+class HLProfile(Profile):
+    """p_bv(h) or s_bv(h) as a function of theta, with beta from h or from p_v(h).
+
+    Parameters
+    ----------
+    likelihood
+        h of a model.
+    mean
+        0: beta maximises h together with v; 1: beta maximises p_v(h).
+    dispersion
+        1: p_bv(h); 2: with the second-order term, s_bv(h).
+    """
+
+    def __init__(self, likelihood: HLikelihood, mean: int, dispersion: int):
+        super().__init__(likelihood, integrate_beta=True)
+        self.mean = mean
+        self.inner = Profile(likelihood)
+        self.second = SecondOrder(likelihood) if dispersion == 2 else None
+
+    def mode(self, psi: np.ndarray, beta: np.ndarray, v: np.ndarray) -> HLMode:
+        """beta and v for theta, and the value there."""
+        found = self._first_order(psi, beta, v)
+        if self.second is None:
+            return found
+        return HLMode(found.point, found.bordered, found.value + self.second.value(found.inner), found.inner)
+
+    def gradient(self, mode: Mode) -> np.ndarray:
+        """Gradient of the value by theta."""
+        assert isinstance(mode, HLMode)
+        first = super().gradient(mode) if self.mean == 0 else self._marginal_gradient(mode)
+        return first if self.second is None else first + self._second_gradient(mode.point)
+
+    def _first_order(self, theta: np.ndarray, beta: np.ndarray, v: np.ndarray) -> HLMode:
+        if self.mean == 0:
+            joint = super().mode(theta, beta, v)
+            beta, v = joint.point.beta, joint.point.v
+            return HLMode(joint.point, joint.bordered, joint.value, self._inner(beta, theta, v))
+        start = self._inner(beta, theta, v)
+        inner = self._maximum(start)
+        full = self._factored(inner.point)
+        adjustment = full.logdet() - full.logdet_z() - inner.point.beta.size * LOG_2PI
+        return HLMode(inner.point, full, inner.value - 0.5 * adjustment, inner)
+
+    def _inner(self, beta: np.ndarray, theta: np.ndarray, v: np.ndarray) -> Mode:
+        """The mode of v for (beta, theta)."""
+        return self.inner.mode(np.concatenate([beta, theta]), beta, v)
+
+    def _factored(self, point: HPoint) -> Bordered:
+        """H in (beta, v)."""
+        try:
+            return self.system.factor(point.weight, point.random_weight)
+        except NotPositiveDefinite as error:
+            raise ModeError(f"the curvature of h is not positive definite: {error}") from error
+
+    def _maximum(self, start: Mode) -> Mode:
+        """The maximum of p_v(h) in beta, by a quasi-Newton method that starts with the curvature of h."""
+        p, theta = self.n_beta, start.point.theta
+        if not p:
+            return start
+        root = np.linalg.cholesky(self._factored(start.point).inverse_x)
+        found = start
+
+        def score(z: np.ndarray) -> np.ndarray:
+            nonlocal found
+            found = self._inner(start.point.beta + root @ z, theta, found.point.v)
+            return root.T @ self.inner.gradient(found)[:p]
+
+        solution = optimize.root(score, np.zeros(p), jac=lambda z: -np.eye(p), method="hybr", options={"xtol": 1e-12})
+        left = score(solution.x)
+        if not np.abs(left).max() < SCORE:
+            raise ModeError("p_v(h) has no maximum in the fixed effects")
+        return found
+
+    def _marginal_gradient(self, mode: HLMode) -> np.ndarray:
+        """dR/dtheta."""
+        p, point, inner = self.n_beta, mode.point, mode.inner
+        gradient = self.inner.gradient(inner)[p:]
+        if not p:
+            return gradient
+        kappa, kappa_v = self._inverse_forms(mode.bordered)
+        inner_kappa, inner_kappa_v = self.inner._inverse_forms(inner.bordered)
+        slope = implicit_gradient(
+            self.inner, inner, kappa - inner_kappa, kappa_v - inner_kappa_v, np.zeros_like(point.v)
+        )
+        second = self.second_derivatives(mode)
+        return gradient + slope[p:] - second[p:] @ np.linalg.solve(second[:p], slope[:p])
+
+    def second_derivatives(self, mode: HLMode) -> np.ndarray:
+        """Second derivatives of p_v(h) by (beta, theta) and beta, shape (p + r, p)."""
+        point = mode.point
+        steps = STEP * np.sqrt(np.diag(mode.bordered.inverse_x))
+        columns = []
+        for move in np.diag(steps):
+            up, down = (
+                self.inner.gradient(self._inner(point.beta + sign * move, point.theta, point.v)) for sign in (1, -1)
+            )
+            columns.append((up - down) / (2 * move.sum()))
+        return np.column_stack(columns)
+
+    def _second_gradient(self, point: HPoint) -> np.ndarray:
+        """The gradient of -F/24 by theta, along beta and v."""
+        assert self.second is not None
+        gradient = np.zeros(point.theta.size)
+        for k, move in enumerate(THETA_STEP * np.eye(point.theta.size)):
+            values = [
+                self.second.value(self._first_order(point.theta + times * move, point.beta, point.v).inner)
+                for times in (-2, -1, 1, 2)
+            ]
+            gradient[k] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * THETA_STEP)
+        return gradient

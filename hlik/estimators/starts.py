@@ -165,7 +165,7 @@ def start_theta(
     """
     if not model.n_theta:
         return np.zeros(0)
-    phi, lam = _target_dispersions(model, beta, v)
+    phi, lam = target_dispersions(model, beta, v)
     maps: list[tuple[ThetaMap, float]] = [
         (response.dispersion, value)
         for response, value in zip(model.responses, phi, strict=True)
@@ -195,7 +195,7 @@ def _between(dispersion: ThetaMap, theta: np.ndarray, low: float, high: float) -
     return theta
 
 
-def _target_dispersions(model: HierarchicalModel, beta: np.ndarray, v: np.ndarray) -> tuple[list[float], list[float]]:
+def target_dispersions(model: HierarchicalModel, beta: np.ndarray, v: np.ndarray) -> tuple[list[float], list[float]]:
     """A value of phi for every response and of lam for every term."""
     eta = model.offset + model.X @ beta + (model.Z @ v if v.size else 0.0)
     phi, share = [], np.empty(model.n_rows)

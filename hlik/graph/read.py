@@ -12,6 +12,7 @@ from hlik.graph import forms as fm
 from hlik.graph.arguments import as_pymc, check_fixed, check_model, checked_values
 from hlik.graph.choose import Choice, choose_terms
 from hlik.graph.describe import constant_data_of, coords_of, describe, element_labels
+from hlik.graph.double import with_double
 from hlik.graph.elements import CannotLift
 from hlik.graph.families import is_zero, random_parts
 from hlik.graph.forms import Affine
@@ -115,7 +116,7 @@ def _assemble(
     check_finite(responses, X, Z, offset, X_names)
     check_entries(walker, roles, predictors)
     deterministics, forms, graph_maps = reported_forms(walker, roles)
-    return HierarchicalModel(
+    found = HierarchicalModel(
         responses=tuple(responses),
         random_effects=tuple(effects),
         parameters=tuple(parameters),
@@ -135,6 +136,7 @@ def _assemble(
         graph_maps=graph_maps,
         constant_data=constant_data_of(walker.model),
     )
+    return with_double(found, walker, roles, predictors, layout)
 
 
 def _parameters(walker: Walker, roles: Roles, fixed_names: set[str], layout: ThetaLayout) -> list[Parameter]:

@@ -8,6 +8,8 @@ from hlik.estimators.agq import AGQ
 from hlik.estimators.eql import EQL
 from hlik.estimators.laplace import Laplace
 from hlik.fit import fit
+from hlik.inference.anova import anova
+from hlik.inference.contrasts import contrasts, wald_test
 from hlik.inference.predict import predict
 from hlik.inference.residual_tests import residual_tests
 from hlik.inference.residuals import residuals
@@ -27,6 +29,8 @@ __all__ = [
     "ModelError",
     "Pedigree",
     "__version__",
+    "anova",
+    "contrasts",
     "fit",
     "from_formula",
     "from_matrices",
@@ -43,6 +47,7 @@ __all__ = [
     "residuals",
     "simulate",
     "summary",
+    "wald_test",
 ]
 
 FORMULA_MODULES = {"from_formula": "formulas", "from_matrices": "matrices", "hglm": "one_call"}

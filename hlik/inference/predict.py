@@ -102,7 +102,9 @@ def predict(
     ...     u = pm.Normal("u", 0, sigma_u, dims="g")
     ...     _ = pm.Normal("y", mean + u[pm.Data("group", group)], sigma, observed=y)
     >>> idata = hlik.fit(model, progressbar=False)
-    >>> hlik.predict(model, idata, {"group": [1, 2]}, coords={"g": ["a", "b", "new"]}).round(3)  # b, and a new level
+    >>> hlik.predict(  # level b, and a new one
+    ...     model, idata, {"group": [1, 2]}, coords={"g": ["a", "b", "new"]}
+    ... ).round(3)  # doctest: +NORMALIZE_WHITESPACE
           estimate     se  lower  upper
     label
     y[0]     2.895  0.195  2.512  3.278

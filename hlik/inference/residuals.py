@@ -116,7 +116,7 @@ def needed(idata: az.InferenceData, name: str, quantity: str) -> xr.DataArray:
     key = f"{name}_{quantity}"
     if key not in idata["diagnostics"]:
         raise ModelError(
-            f"This result has no {quantity.replace('_', ' ')} of response {name!r}: hlik has no deviance of its family. "
+            f"This result has no {quantity.replace('_', ' ')} of response {name!r}: hlik has no deviance for it. "
             f"kind='quantile' serves every family."
         )
     return idata["diagnostics"][key]

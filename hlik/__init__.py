@@ -8,6 +8,7 @@ from hlik.estimators.agq import AGQ
 from hlik.estimators.eql import EQL
 from hlik.estimators.laplace import Laplace
 from hlik.fit import fit
+from hlik.hem import hem
 from hlik.inference.anova import anova
 from hlik.inference.contrasts import contrasts, wald_test
 from hlik.inference.predict import predict
@@ -34,6 +35,7 @@ __all__ = [
     "fit",
     "from_formula",
     "from_matrices",
+    "hem",
     "hglm",
     "history",
     "inspect",

@@ -173,15 +173,44 @@ def fit(
     >>> round(float(idata.estimates["sigma"]), 4)
     0.3432
     """
-    from hlik.checks import check_data
     from hlik.graph.read import as_pymc, read_model
-    from hlik.inference.unknown_families import add_distributions
-    from hlik.inference_data import to_inference_data
 
     chosen = as_estimator(estimator)
     _check_arguments(priors, draws)
     began = time.perf_counter()
     read = read_model(as_pymc(model), random=random, fixed=fixed, weights=weights)
+    return fit_read(
+        model,
+        read,
+        chosen,
+        began=began,
+        start=start,
+        fixed=fixed,
+        draws=draws,
+        draw_large=draw_large,
+        progressbar=progressbar,
+        random_seed=random_seed,
+    )
+
+
+def fit_read(
+    model: Any,
+    read: HierarchicalModel,
+    chosen: Estimator,
+    *,
+    began: float,
+    start: Mapping[str, Any] | None,
+    fixed: Mapping[str, Any] | None,
+    draws: int,
+    draw_large: bool,
+    progressbar: bool,
+    random_seed: int | np.random.Generator | None,
+) -> Any:
+    """Fit a model whose reading began at `began` (seconds of `time.perf_counter`); the rest is as in `fit`."""
+    from hlik.checks import check_data
+    from hlik.inference.unknown_families import add_distributions
+    from hlik.inference_data import to_inference_data
+
     obstacles = chosen.obstacles(read)
     if obstacles:
         raise ModelError(f"{chosen.name} cannot fit this model: " + "; ".join(obstacles) + ".")
@@ -190,7 +219,7 @@ def fit(
     rng = np.random.default_rng(random_seed)
     result = run(read, chosen, start=start, rng=rng, progressbar=progressbar)
     if not result.converged:
-        warnings.warn(f"{chosen.name}: {result.status}.", ConvergenceWarning, stacklevel=2)
+        warnings.warn(f"{chosen.name}: {result.status}.", ConvergenceWarning, stacklevel=3)
     idata = to_inference_data(
         result, draws=draws, rng=rng, seconds_reading=seconds_reading, draw_large=draw_large, fixed=fixed
     )

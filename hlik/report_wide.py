@@ -60,13 +60,16 @@ class WideEffects:
 
     def diagnostics(self) -> dict[str, np.ndarray]:
         """What a result holds of every effect."""
-        weight = np.ones(self.wide.size) if self.wide.weight is None else self.wide.weight
-        return {
+        weight = self.wide.weight
+        own = {} if weight is None else {"relative_variance": weight}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            deviance = self.values**2 if weight is None else np.where(weight > 0, self.values**2 / weight, 0.0)
+        return own | {
             "v": self.values,
             "v_se": self.standard_error,
             "leverage": 1.0 - self.share,
-            "deviance": self.values**2 / weight,
-            "dispersion": self.lam * weight,
+            "deviance": deviance,
+            "dispersion": self.lam * (np.ones(self.wide.size) if weight is None else weight),
         }
 
     def rows_on_scores(self, rows: lin.Rows) -> np.ndarray:

@@ -18,17 +18,17 @@ Stack = list[tuple[slice, Affine]]
 
 
 def through_scores(
-    stack: Stack, effects: Sequence[RandomEffect], relative_variances: Mapping[str, np.ndarray]
+    stack: Stack, effects: Sequence[RandomEffect], given: Mapping[str, np.ndarray]
 ) -> tuple[Stack, list[RandomEffect]]:
     """The stack and the effects with scores in the place of wide terms (see `hlik.wide`).
 
     A term is wide where normal effects, of one variance but for known factors, enter through dense matrices that have
-    fewer rows than columns. Terms in `relative_variances` are treated so in any case, with those factors.
+    fewer rows than columns. Terms with relative variances given are treated so in any case.
     """
     found: list[RandomEffect] = []
     start = 0
     for effect in effects:
-        wide, dispersion = _wide(stack, effect, relative_variances.get(effect.name))
+        wide, dispersion = _wide(stack, effect, given.get(effect.name))
         size = effect.size if wide is None else wide.rank
         index = slice(start, start + size)
         start = index.stop
@@ -36,7 +36,8 @@ def through_scores(
             found.append(replace(effect, index=index))
             continue
         stack = _with_design(stack, effect.name, wide)
-        found.append(replace(effect, index=index, wide=wide, dispersion=dispersion))
+        own = {"distribution": f"{effect.distribution} (relative variances given)"} if effect.name in given else {}
+        found.append(replace(effect, index=index, wide=wide, dispersion=dispersion, **own))
     return stack, found
 
 

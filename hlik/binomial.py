@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special as sc
 
-from hlik.family_base import ResponseFamily, Values, quasi, times_or_zero
+from hlik.family_base import ResponseFamily, Values, quasi, times, times_or_zero
 from hlik.link_base import Link
 from hlik.links import LOGIT
 from hlik.probability_links import SymmetricLink
@@ -70,10 +70,8 @@ class Binomial(ResponseFamily):
 
     @quiet
     def kernel(self, y: Array, eta: Array, mu: Array, link: Link) -> Array:
-        """With the logit link y ln mu + (1 - y) ln(1 - mu) = ln mu - (1 - y) eta."""
-        if link != LOGIT:
-            return super().kernel(y, eta, mu, link)
-        return np.log(mu) - (1 - y) * eta
+        """With the logit link y ln mu + (1 - y) ln(1 - mu)."""
+        return _logistic_kernel(y, eta, mu) if link == LOGIT else super().kernel(y, eta, mu, link)
 
     @quiet
     def kernel_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
@@ -151,6 +149,18 @@ class Bernoulli(Binomial):
         terms = link.log_mean_derivatives(sign * eta, order)[1:]
         return tuple(sign * term if k % 2 == 0 else term for k, term in enumerate(terms))
 
+    def log_density_derivatives(
+        self, y: Array, eta: Array, link: Link, phi: Values = 1.0, w: Values = 1.0, order: int = 2
+    ) -> tuple[Array, ...]:
+        """With the logit link value and derivatives from one exponential."""
+        if link != LOGIT or order == 0 or not np.all(np.equal(phi, 1)):
+            return super().log_density_derivatives(y, eta, link, phi, w, order)
+        mu, weight, score = _logistic_working(y, eta)
+        third = weight * np.tanh(np.multiply(eta, 0.5)) if order > 2 else mu
+        terms = (_logistic_kernel(y, eta, mu), score, -weight, third)[: order + 1]
+        scale = float(np.ravel(w)[0]) if np.size(w) == 1 else w
+        return tuple(times(term, scale) for term in terms)
+
     def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
         return quasi(np.zeros(np.broadcast_shapes(np.shape(y), np.shape(w))), phi)
 
@@ -171,6 +181,12 @@ def _snap(counts: Array, w: Values) -> Array:
     """Whole numbers where the counts are such up to rounding."""
     whole = np.rint(counts)
     return np.where(np.abs(counts - whole) <= COUNT_TOLERANCE * np.maximum(w, 1), whole, counts)
+
+
+@quiet
+def _logistic_kernel(y: Array, eta: Array, mu: Array) -> Array:
+    """Return y ln mu + (1 - y) ln(1 - mu) = ln mu - (1 - y) eta for the logit link and mu as `_logistic_working`'s."""
+    return np.log(mu) - (1 - y) * np.maximum(eta, -709.0)
 
 
 @quiet

@@ -14,7 +14,7 @@ from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
 from hlik.profile import ModeError, Profile
 
-EQL_TOLERANCE = 1e-2  # standard errors: the start need not be better than the difference between EQL and Laplace
+EQL_TOLERANCE = 0.5  # standard errors: the start need not be better than the difference between EQL and Laplace
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +33,14 @@ def start_psi(
     """Starting values for p_v(h) (psi = (beta, theta)) or p_bv(h) (psi = theta)."""
     model = likelihood.model
     check_start(model, start)
-    settings = EQL(tol=EQL_TOLERANCE, max_iterations=15)
+    settings = EQL(max_iterations=15)
     if settings.obstacles(model):
         return _plain(likelihood, integrate_beta, start)
     try:
         state = settings.prepare(model, start, rng)
         for _ in range(settings.max_iterations):
             state, _row = settings.step(state)
-            if settings.status(state) != RUNNING:
+            if state.decrement < EQL_TOLERANCE or settings.status(state) != RUNNING:
                 break
         estimate = settings.finish(state)
     except (ModelError, np.linalg.LinAlgError, FloatingPointError):

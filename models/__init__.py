@@ -14,7 +14,11 @@ module             response                                     random effects
 ``epilepsy``       negative binomial or Poisson, log            patient: normal
 ``sleepstudy``     normal                                       subject: normal intercept and slope
 ``salamander``     binary, logit                                female and male, crossed: normal
-``lip_cancer``     Poisson, log, with expected counts           district: normal
+``lip_cancer``     Poisson, log, with expected counts           district: normal, independent or CAR
+``hglm_paper``     normal, normal with dispersion, Poisson      cluster: normal or gamma
+``hglm_tutorial``  normal, its dispersion with random effects   individual: normal
+``animal``         normal                                       animal: normal, related by a pedigree
+``glucosinolates`` normal                                       marker: normal; line: normal, genomic relationship
 =================  ===========================================  ==========================================
 
 ``python -m models.demo`` fits the first of them. ``data/README.md`` says where the data come from.

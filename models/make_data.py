@@ -74,6 +74,44 @@ def lip_cancer(dbf: Path) -> pd.DataFrame:
     return data.sort_values("district", ignore_index=True)
 
 
+def lip_cancer_borders(shp: Path, dbf: Path) -> pd.DataFrame:
+    """Take the borders of rgdal's map ``scot_BNG``: districts whose outlines share a point, to the metre.
+
+    Parameters
+    ----------
+    shp, dbf : Path
+        The files ``scot_BNG.shp`` and ``scot_BNG.dbf``.
+    """
+    district = read_dbf(dbf)["ID_x"].astype(float).astype(int).to_numpy()
+    outlines = [set(map(tuple, np.round(points).tolist())) for points in read_outlines(shp)]
+    pairs = [
+        sorted((district[i], district[j]))
+        for i in range(len(outlines))
+        for j in range(i)
+        if outlines[i] & outlines[j]
+    ]  # fmt: skip
+    return pd.DataFrame(sorted(pairs), columns=["district", "neighbour"])
+
+
+def read_outlines(path: Path) -> list[np.ndarray]:
+    """Read the points of the polygons of an ESRI shapefile.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.shp`` file: a header of 100 bytes; then for each shape its number and length (in 16-bit words, big
+        endian), its type, a box of four numbers, the numbers of parts and points, the starts of the parts, the points.
+    """
+    raw, position, outlines = path.read_bytes(), 100, []
+    while position < len(raw):
+        _, words = struct.unpack(">2i", raw[position : position + 8])
+        record = raw[position + 8 : position + 8 + 2 * words]
+        n_parts, n_points = struct.unpack("<2i", record[36:44])
+        outlines.append(np.frombuffer(record, "<f8", 2 * n_points, 44 + 4 * n_parts).reshape(-1, 2))
+        position += 8 + 2 * words
+    return outlines
+
+
 def read_dbf(path: Path) -> pd.DataFrame:
     """Read a dBase III table as text.
 
@@ -103,10 +141,12 @@ def read_dbf(path: Path) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Write all files; the lip-cancer file only when the path of ``scot_BNG.dbf`` is given."""
+    """Write all files; the lip-cancer files only when the path of ``scot_BNG.dbf`` is given."""
     frames = {f.__name__: f() for f in (seeds, bacteria, epilepsy, sleepstudy)}
     if len(sys.argv) > 1:
-        frames["lip_cancer"] = lip_cancer(Path(sys.argv[1]))
+        dbf = Path(sys.argv[1])
+        frames["lip_cancer"] = lip_cancer(dbf)
+        frames["lip_cancer_borders"] = lip_cancer_borders(dbf.with_suffix(".shp"), dbf)
     for name, frame in frames.items():
         frame.to_csv(DATA / f"{name}.csv", index=False)
         print(f"{name}.csv: {len(frame)} rows")

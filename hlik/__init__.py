@@ -6,6 +6,7 @@ from hlik._version import __version__
 from hlik.errors import ConvergenceWarning, DataWarning, ModelError
 from hlik.estimators.agq import AGQ
 from hlik.estimators.eql import EQL
+from hlik.estimators.hl import HL
 from hlik.estimators.laplace import Laplace
 from hlik.fit import fit
 from hlik.hem import hem
@@ -24,6 +25,7 @@ from hlik.transforms import reciprocal
 __all__ = [
     "AGQ",
     "EQL",
+    "HL",
     "ConvergenceWarning",
     "DataWarning",
     "Laplace",

@@ -14,12 +14,13 @@ from hlik.errors import ConvergenceWarning, ModelError
 from hlik.estimators.agq import AGQ
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate, Estimator
 from hlik.estimators.eql import EQL
+from hlik.estimators.hl import HL
 from hlik.estimators.laplace import Laplace
 from hlik.linalg import on_compile
 from hlik.model import HierarchicalModel
 from hlik.progress import Progress
 
-ESTIMATORS: dict[str, type] = {"eql": EQL, "laplace": Laplace, "agq": AGQ}
+ESTIMATORS: dict[str, type] = {"eql": EQL, "laplace": Laplace, "hl": HL, "agq": AGQ}
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,10 +35,9 @@ def implicit_gradient(
     model = likelihood.model
     s_eta, s_v, s_theta = likelihood.curvature_slopes(point, kappa, kappa_v)
     y_v = s_v + v_score
-    c_eta = np.zeros(model.n_rows)
     if y_v.size:
         y_v = mode.bordered.factor_z.solve(model.Z.T @ s_eta + y_v)
-        c_eta = model.Z @ y_v
+    c_eta = np.asarray(model.Z @ y_v if y_v.size else np.zeros(model.n_rows))
     nothing = np.zeros_like(c_eta), np.zeros_like(y_v)
     theta_part = s_theta + likelihood.theta_score(point, c_eta, y_v) - likelihood.theta_score(point, *nothing)
     total = s_eta - profile._weighted(point.weight, c_eta)

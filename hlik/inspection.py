@@ -123,6 +123,7 @@ def inspect(model: Any, *, random: Sequence[str] | None = None, fixed: Mapping[s
     Estimators
       EQL: applies
       Laplace: applies
+      HL: applies
       AGQ: applies
     """
     read = read_model(model, random=random, fixed=fixed)

@@ -6,7 +6,8 @@ r"""The second-order term of Laplace's approximation, for any sparse h.
 
 with derivatives of h in v at the mode and ``(c^jk) = C^-1`` (Shun & McCullagh 1995). For a single v it is
 ``(3 h'''' / C^2 + 5 h'''^2 / C^3) / 24``: the F of Lee & Nelder (2001) is
-``-tr{[3 h'''' + 5 h''' C^-1 h'''] C^-2}``. h is a sum of functions of few linear forms t'v, which keeps all sums bounded:
+``-tr{[3 h'''' + 5 h''' C^-1 h'''] C^-2}``. h is a sum of functions of few linear forms t'v, which keeps the
+sums bounded:
 
 1. the first needs ``t' C^-1 t`` of every row and fourth derivatives of every case (differences of exact third ones);
 2. the second is ``s' C^-1 s / 2`` with s the slope of ``-log|C|/2`` in v, which the gradient of p_v(h) has too;
@@ -174,7 +175,7 @@ def _third_derivatives(term: ResponseTerm, point: HPoint) -> dict[Form, np.ndarr
     """l_abc of every case by (a, b, c) with a <= b, any c."""
     k, n = term.n_predictors, term.n
     pairs = [(a, a) for a in range(k)] + list(combinations(range(k), 2))
-    found = {}
+    found: dict[Form, np.ndarray] = {}
     for place, (a, b) in enumerate(pairs):
         kappa = np.zeros((len(pairs), n))
         kappa[place] = 2.0

@@ -92,9 +92,8 @@ class HL(Maximiser):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.mean not in (0, 1) or self.dispersion not in (1, 2):
-            raise ModelError(
-                f"HL: mean must be 0 or 1 and dispersion 1 or 2; got mean={self.mean!r}, dispersion={self.dispersion!r}."
-            )
+            given = f"mean={self.mean!r}, dispersion={self.dispersion!r}"
+            raise ModelError(f"HL: mean must be 0 or 1 and dispersion 1 or 2; got {given}.")
 
     @property
     def likelihood_name(self) -> str:

@@ -12,8 +12,8 @@ With E its second term, as a function of (beta, theta) along the mode of v, and 
 .. math:: \frac{dR}{d\theta} = \frac{\partial p_v(h)}{\partial\theta} + E_\theta
           - P_{\theta\beta} P_{\beta\beta}^{-1} E_\beta,
 
-P by central differences of exact gradients. ``dispersion=2`` adds -F/24 of `hlik.second_order` at the same (beta, v); its
-gradient comes from central differences of fourth order in theta, with beta and v found anew.
+P by central differences of exact gradients. ``dispersion=2`` adds -F/24 of `hlik.second_order` at the same
+(beta, v); its gradient comes from central differences of fourth order in theta, with beta and v found anew.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from hlik.second_order import SecondOrder
 
 STEP = 1e-3  # of differences of gradients in beta, in standard errors
 THETA_STEP = 1e-2  # of differences of -F/24, on the unconstrained scale
+EXACT = 1e-9  # standard errors: the last step of Newton's method
+MAX_NEWTON = 10
 SCORE = 1e-6  # the score of p_v(h) in beta, in standard errors, that counts as zero
 
 
@@ -60,6 +62,7 @@ class HLProfile(Profile):
         self.mean = mean
         self.inner = Profile(likelihood)
         self.second = SecondOrder(likelihood) if dispersion == 2 else None
+        self._curvature: np.ndarray | None = None  # of p_v(h) in beta at the last gradient: a metric, not a result
 
     def mode(self, psi: np.ndarray, beta: np.ndarray, v: np.ndarray) -> HLMode:
         """beta and v for theta, and the value there."""
@@ -97,21 +100,41 @@ class HLProfile(Profile):
             raise ModeError(f"the curvature of h is not positive definite: {error}") from error
 
     def _maximum(self, start: Mode) -> Mode:
-        """The maximum of p_v(h) in beta, by a quasi-Newton method that starts with the curvature of h."""
-        p, theta = self.n_beta, start.point.theta
-        if not p:
+        """The maximum of p_v(h) in beta: Newton's method with the last known curvature, else a search."""
+        if not self.n_beta:
             return start
+        found = None if self._curvature is None else self._newton(start, self._curvature)
+        return self._search(start) if found is None else found
+
+    def _newton(self, start: Mode, curvature: np.ndarray) -> Mode | None:
+        """Steps with a fixed curvature, shape (p, p); None where they do not become shorter fast."""
+        found, last = start, np.inf
+        for _ in range(MAX_NEWTON):
+            score = self.inner.gradient(found)[: self.n_beta]
+            step = np.linalg.solve(curvature, score)
+            length = np.sqrt(abs(score @ step))
+            if length < EXACT:
+                return found
+            if length > 0.5 * last:
+                return None
+            last = length
+            found = self._inner(found.point.beta + step, start.point.theta, found.point.v)
+        return None
+
+    def _search(self, start: Mode) -> Mode:
+        """A quasi-Newton search (Powell's hybrid method) that begins with the curvature of h."""
         root = np.linalg.cholesky(self._factored(start.point).inverse_x)
         found = start
 
         def score(z: np.ndarray) -> np.ndarray:
             nonlocal found
-            found = self._inner(start.point.beta + root @ z, theta, found.point.v)
-            return root.T @ self.inner.gradient(found)[:p]
+            found = self._inner(start.point.beta + root @ z, start.point.theta, found.point.v)
+            return root.T @ self.inner.gradient(found)[: self.n_beta]
 
-        solution = optimize.root(score, np.zeros(p), jac=lambda z: -np.eye(p), method="hybr", options={"xtol": 1e-12})
-        left = score(solution.x)
-        if not np.abs(left).max() < SCORE:
+        unit = np.eye(self.n_beta)
+        begin = np.zeros(self.n_beta)
+        solution = optimize.root(score, begin, jac=lambda z: -unit, method="hybr", tol=1e-12)  # type: ignore[call-overload]
+        if not np.abs(score(solution.x)).max() < SCORE:
             raise ModeError("p_v(h) has no maximum in the fixed effects")
         return found
 
@@ -126,10 +149,11 @@ class HLProfile(Profile):
         slope = implicit_gradient(
             self.inner, inner, kappa - inner_kappa, kappa_v - inner_kappa_v, np.zeros_like(point.v)
         )
-        second = self.second_derivatives(mode)
+        second = self._second_derivatives(mode)
+        self._curvature = -second[:p]
         return gradient + slope[p:] - second[p:] @ np.linalg.solve(second[:p], slope[:p])
 
-    def second_derivatives(self, mode: HLMode) -> np.ndarray:
+    def _second_derivatives(self, mode: HLMode) -> np.ndarray:
         """Second derivatives of p_v(h) by (beta, theta) and beta, shape (p + r, p)."""
         point = mode.point
         steps = STEP * np.sqrt(np.diag(mode.bordered.inverse_x))

@@ -14,7 +14,7 @@ Its off-diagonal ``W_ab`` enters through an extra row ``t_a + t_b`` of the desig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -22,6 +22,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from hlik.model import HierarchicalModel, RandomEffect
+from hlik.structured_terms import StructuredTerm
 from hlik.terms import FamilyTerm, FlatTerm, RandomTerm, ResponseTerm
 
 
@@ -30,7 +31,8 @@ class HPoint:
     """h and its derivatives at one (beta, v, theta).
 
     `score` (N,) is dh/d eta; `weight` (M,) the weights of the design's rows, pair rows included; `random_score` and
-    `random_weight` (q,) are the first and negative second derivatives of the random effects' log density.
+    `random_weight` the first and negative second derivatives of the random effects' log density, (q,) and (nnz,): the
+    values of D on `HLikelihood.prior_pattern`, which are its diagonal (q,) where no effects have a joint density.
     """
 
     beta: np.ndarray
@@ -51,6 +53,8 @@ class HLikelihood:
     ----------
     X, Z
         The design with pair rows appended: shapes (M, p) and (M, q), M >= N.
+    prior
+        The pattern of D.
     """
 
     def __init__(self, model: HierarchicalModel):
@@ -60,9 +64,15 @@ class HLikelihood:
         ]
         self.terms += model.extra_terms
         self.random_terms = [_random_term(effect) for effect in model.random_effects]
+        self.prior = model.prior
         self.pairs = _pair_rows(self.terms)
         self.X, self.Z = _with_pairs(model, self.pairs)
         self.n_rows = model.n_rows
+
+    @property
+    def prior_pattern(self) -> sp.csc_array | None:
+        """The lower triangle of the pattern of D, (q, q); None where it is diagonal."""
+        return self.prior.matrix
 
     def predictor(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """``X @ beta + Z @ v + T @ theta + offset``, shape (N,)."""
@@ -91,16 +101,20 @@ class HLikelihood:
             h += local.value
             score[term.rows] = local.score.ravel()
             start = _scatter(weight, term, local.weight, start)
-        random_score, random_weight = np.zeros(v.size), np.zeros(v.size)
-        for effect, random in zip(self.model.random_effects, self.random_terms, strict=True):
+        random_score, random_weight = np.zeros(v.size), np.zeros(self.prior.nnz)
+        for effect, random, entries in self._random():
             found = random.local(v[effect.index], theta)
             if found is None:
                 return None
-            value, random_score[effect.index], random_weight[effect.index] = found
+            value, random_score[effect.index], random_weight[entries] = found
             h += value
         if not (np.isfinite(h) and np.all(np.isfinite(score)) and np.all(np.isfinite(weight))):
             return None
         return HPoint(beta, v, theta, eta, h, score, weight, random_score, random_weight)
+
+    def _random(self) -> Iterator[tuple[RandomEffect, RandomTerm | StructuredTerm | FlatTerm, slice]]:
+        """Every random effect, its term of h and its entries of D."""
+        return zip(self.model.random_effects, self.random_terms, self.prior.entries, strict=True)
 
     def value(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray, eta: np.ndarray) -> float:
         """h alone; -inf out of range."""
@@ -116,7 +130,8 @@ class HLikelihood:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 (kappa' W + kappa_v' D)`` with respect to eta (N,), v (q,) and theta (r,).
 
-        `kappa` (M,) has the quadratic forms ``t' H^-1 t`` of the design's rows.
+        `kappa` (M,) has the quadratic forms ``t' H^-1 t`` of the design's rows, `kappa_v` the v block of H^-1 on the
+        pattern of D; ``kappa_v' D`` stands for the trace, in which off-diagonal entries count twice.
         """
         s_eta, s_v, s_theta = np.zeros(self.n_rows), np.zeros(point.v.size), np.zeros(point.theta.size)
         start = self.n_rows
@@ -125,9 +140,9 @@ class HLikelihood:
             slope, theta_slope = term.curvature_slopes(point.eta, point.theta, blocks)
             s_eta[term.rows] = slope.ravel()
             s_theta += theta_slope
-        for effect, random in zip(self.model.random_effects, self.random_terms, strict=True):
+        for effect, random, entries in self._random():
             index = effect.index
-            s_v[index], theta_slope = random.curvature_slopes(point.v[index], point.theta, kappa_v[index])
+            s_v[index], theta_slope = random.curvature_slopes(point.v[index], point.theta, kappa_v[entries])
             s_theta += theta_slope
         return s_eta, s_v, s_theta
 
@@ -141,7 +156,9 @@ class HLikelihood:
         return total
 
 
-def _random_term(effect: RandomEffect) -> RandomTerm | FlatTerm:
+def _random_term(effect: RandomEffect) -> RandomTerm | StructuredTerm | FlatTerm:
+    if effect.precision is not None:
+        return StructuredTerm(effect.precision)
     return FlatTerm(effect.size) if effect.family is None else RandomTerm(effect)
 
 

@@ -76,6 +76,22 @@ class LinkMap:
 
 
 @dataclass(frozen=True, eq=False)
+class RepeatedMap:
+    """A map of one value as one of `size` equal values."""
+
+    inner: ThetaMap
+    size: int
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        """Values, shape (m,)."""
+        return np.repeat(self.inner.value(theta), self.size)
+
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Derivatives, shape (m, r)."""
+        return np.repeat(self.inner.jacobian(theta), self.size, axis=0)
+
+
+@dataclass(frozen=True, eq=False)
 class ScaledMap:
     """``factor * inner(theta)``: prior weights divide a dispersion."""
 

@@ -58,7 +58,7 @@ class Profile:
         self.likelihood = likelihood
         self.integrate_beta = integrate_beta
         border = likelihood.X if integrate_beta else np.zeros((likelihood.Z.shape[0], 0))
-        self.system = BorderedSystem(border, likelihood.Z, weights_may_be_negative=True)
+        self.system = BorderedSystem(border, likelihood.Z, likelihood.prior_pattern, weights_may_be_negative=True)
         self.n_beta = likelihood.model.n_beta
 
     def split(self, psi: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,11 +108,13 @@ class Profile:
             return self.system.factor(point.weight, point.random_weight), True
         except NotPositiveDefinite:
             pass
-        weight, random_weight = np.abs(point.weight), np.abs(point.random_weight)
-        scale = max(float(np.max(random_weight, initial=0.0)), 1e-8)
+        weight, random_weight, diagonal = np.abs(point.weight), point.random_weight.copy(), self.likelihood.prior.diagonal
+        positive = np.abs(random_weight[diagonal])  # joint densities are normal: their blocks are positive definite
+        scale = max(float(np.max(positive, initial=0.0)), 1e-8)
         for damping in (0.0, 1e-3, 1e-1, 10.0):
+            random_weight[diagonal] = positive + damping * scale
             try:
-                return self.system.factor(weight, random_weight + damping * scale), False
+                return self.system.factor(weight, random_weight), False
             except NotPositiveDefinite:
                 continue
         raise ModeError("the curvature of h is singular")
@@ -156,8 +158,8 @@ class Profile:
         return theta_part if self.integrate_beta else np.concatenate([model.X.T @ total, theta_part])
 
     def _inverse_forms(self, bordered: Bordered) -> tuple[np.ndarray, np.ndarray]:
-        """``t' H^-1 t`` of every row of the design, (M,), and diag of the v block of H^-1, (q,)."""
-        return bordered.row_quadratics(), bordered.inverse_diagonal()[1]
+        """``t' H^-1 t`` of every row of the design, (M,), and the v block of H^-1 on the pattern of D, (nnz,)."""
+        return bordered.row_quadratics(), prior_inverse(self.likelihood, bordered)
 
     def _weighted(self, weight: np.ndarray, c: np.ndarray) -> np.ndarray:
         """``W c`` for c over the predictors' rows, pair rows included; shape (N,)."""
@@ -170,3 +172,8 @@ class Profile:
             result[b] += both
             start += a.size
         return result
+
+
+def prior_inverse(likelihood: HLikelihood, bordered: Bordered) -> np.ndarray:
+    """The v block of H^-1 on the pattern of D, shape (nnz,): its diagonal (q,) where D is diagonal."""
+    return bordered.inverse_diagonal()[1] if likelihood.prior_pattern is None else bordered.inverse_prior_pattern()

@@ -84,7 +84,7 @@ def _inverse(hessian: np.ndarray, active: np.ndarray) -> np.ndarray:
 
 def _full_information(likelihood: HLikelihood, mode: Mode) -> Bordered:
     """H in (beta, v) with the observed weights."""
-    system = BorderedSystem(likelihood.X, likelihood.Z, weights_may_be_negative=True)
+    system = BorderedSystem(likelihood.X, likelihood.Z, likelihood.prior_pattern, weights_may_be_negative=True)
     return system.factor(mode.point.weight, mode.point.random_weight)
 
 

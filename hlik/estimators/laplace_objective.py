@@ -86,11 +86,16 @@ def differenced_hessian(
 
 def boundary_terms(model: HierarchicalModel, mode: Mode) -> list[str]:
     """Names of the terms whose effects the data do not move: the prior precision is all there is."""
-    diagonal = mode.bordered.inverse_diagonal()[1]
+    structured = model.prior.matrix is not None
+    inverse = mode.bordered.inverse_prior_pattern() if structured else mode.bordered.inverse_diagonal()[1]
     names = []
-    for effect in model.random_effects:
-        share = 1.0 - diagonal[effect.index] * mode.point.random_weight[effect.index]
-        if np.mean(np.abs(share)) < BOUNDARY:
+    for effect, entries in zip(model.random_effects, model.prior.entries, strict=True):
+        product = inverse[entries] * mode.point.random_weight[entries]
+        if effect.precision is None:
+            share = float(np.mean(np.abs(1.0 - product)))
+        else:  # 1 - tr(H^-1 Q) / q
+            share = abs(1.0 - float(effect.precision.doubled(product).sum()) / effect.size)
+        if share < BOUNDARY:
             names.append(effect.name)
     return names
 
@@ -106,8 +111,9 @@ def active_parameters(objective: Objective, psi: np.ndarray) -> np.ndarray:
     theta = mode.point.theta
     dead, living = np.zeros(model.n_theta, bool), np.zeros(model.n_theta, bool)
     for effect in model.random_effects:
-        if effect.dispersion is not None:
-            moves = np.any(effect.dispersion.jacobian(theta) != 0, axis=0)
+        own = effect.dispersion if effect.precision is None else effect.precision.coefficients
+        if own is not None:
+            moves = np.any(own.jacobian(theta) != 0, axis=0)
             dead, living = (dead | moves, living) if effect.name in gone else (dead, living | moves)
     others = [response.dispersion for response in model.responses if response.dispersion is not None]
     others += [tau.map for term in likelihood.terms for tau in getattr(term, "taus", ())]

@@ -35,6 +35,7 @@ from hlik.graph.scales import (
     product_of,
     same_scale,
 )
+from hlik.graph.structures import BlockStructure
 from hlik.graph.walk import Walker
 
 MOVERS = (
@@ -55,11 +56,22 @@ class NonCentred:
         For each centring place what stands there: v times data.
     multipliers
         Names of the parameters in the factors.
+    structure
+        Where every element is one of a block that is multiplied by a matrix: that, as v's covariance matrix.
     """
 
     scale: Variable | None
     places: dict[Variable, Variable]
     multipliers: tuple[str, ...]
+    structure: BlockStructure | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """Blocks z of a variable's elements that became ``L z``: numbers of their elements (G, k), and L."""
+
+    blocks: np.ndarray
+    root: Variable
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +79,15 @@ class _Path:
     """A node that is linear in the variable.
 
     `source` holds for each of its elements the number of the variable's (None after sums), `scales` what it was
-    multiplied by so far, `loadings` the parameters that are no single scale.
+    multiplied by so far, `loadings` the parameters that are no single scale, `mixed` the blocks that were multiplied by
+    a matrix.
     """
 
     variable: Variable
     source: np.ndarray | None
     scales: tuple[Variable, ...] = ()
     loadings: frozenset[str] = field(default=frozenset())
+    mixed: Mixed | None = None
 
 
 class Centring:
@@ -108,6 +122,10 @@ class Centring:
             return self._multiplied(output, path, factors)
         names = free_ancestors([s for s in node.inputs if s is not path.variable], self.walker)
         if isinstance(getattr(node.op, "core_op", node.op), PRODUCTS) and self.rv.name not in names:
+            mixed = self._mixed(node, path) if names else None
+            if mixed is not None:
+                self.places[output] = path.variable
+                return replace(path, variable=output, mixed=mixed)
             return _Path(output, None, path.scales, path.loadings | frozenset(names))
         if _is_neutral(node):
             return replace(path, variable=output)
@@ -137,6 +155,19 @@ class Centring:
         self.places[output] = pt.broadcast_to(place, source.shape) if wider else place  # type: ignore[union-attr]
         return _Path(output, source, (*path.scales, level), path.loadings)
 
+    def _mixed(self, node: Apply, path: _Path) -> Mixed | None:
+        """``L z`` or ``z L'`` with a square matrix of parameters, z the whole variable; None for other products."""
+        source = path.source
+        if source is None or source.ndim != 2 or path.mixed or path.scales or path.loadings:
+            return None
+        if not np.array_equal(np.sort(source, axis=None), np.arange(int(np.prod(self.shape, dtype=int)))):
+            return None
+        first = node.inputs[0] is path.variable
+        matrix, k = node.inputs[1 if first else 0], source.shape[1 if first else 0]
+        if matrix.type.ndim != 2 or fm.shape_of(self.walker.form(matrix)) not in ((k, k), None):
+            return None
+        return Mixed(source, matrix.T) if first else Mixed(source.T, matrix)
+
     def _broadcast(self, source: np.ndarray | None, factors: list[Variable]) -> np.ndarray | None:
         shapes = [fm.shape_of(self.walker.form(factor)) for factor in factors]
         if source is None or None in shapes:
@@ -161,8 +192,10 @@ def non_centred(rv: Variable, clients: dict[Variable, list[Apply]], walker: Walk
         return None
     centring = Centring(rv, clients, walker)
     ends = centring.ends()
-    if not ends or any(not end.scales and not end.loadings for end in ends):
+    if not ends or any(not end.scales and not end.loadings and not end.mixed for end in ends):
         return None
+    if any(end.mixed for end in ends):
+        return _rooted(rv, centring, ends, walker)
     loadings = frozenset().union(*(end.loadings for end in ends))
     scales = [product_of(end.scales) for end in ends if end.scales]
     names = tuple(sorted(loadings.union(free_ancestors(scales, walker))))
@@ -170,6 +203,28 @@ def non_centred(rv: Variable, clients: dict[Variable, list[Apply]], walker: Walk
     if one and is_positive(scales[0], walker):
         return NonCentred(scales[0], centring.places, names)
     return NonCentred(None, {}, names)
+
+
+def _rooted(rv: Variable, centring: Centring, ends: list[_Path], walker: Walker) -> NonCentred:
+    """A variable whose blocks are multiplied by a matrix, the same one on all paths, and by nothing else."""
+    roots = [end.mixed.root for end in ends if end.mixed is not None]
+    factors = [*roots, *(scale for end in ends for scale in end.scales)]
+    names = {*free_ancestors(factors, walker)}.union(*(end.loadings for end in ends))
+    mixed = ends[0].mixed
+    deviation = rv.owner.op.dist_params(rv.owner)[1]
+    alone = all(end.mixed is not None and not end.scales and not end.loadings for end in ends)
+    if mixed is None or not alone or not fm.is_constant(walker.form(deviation)):
+        return NonCentred(None, {}, tuple(sorted(names)))
+    same = all(
+        np.array_equal(end.mixed.blocks, mixed.blocks) and same_scale(mixed.root, end.mixed.root, walker)  # type: ignore[union-attr]
+        for end in ends
+    )
+    known = np.unique(walker.value(deviation))
+    if not same or known.size > 1:
+        return NonCentred(None, {}, tuple(sorted(names)))
+    root = mixed.root * float(known[0])
+    structure = BlockStructure(pt.dot(root, root.T), mixed.blocks, root=root)
+    return NonCentred(None, centring.places, tuple(sorted(names)), structure)
 
 
 def _is_known_normal(rv: Variable, walker: Walker) -> bool:

@@ -16,6 +16,7 @@ from hlik.graph.lift import lift
 from hlik.graph.predictors import Predictor
 from hlik.graph.random_effects import closed_form_obstacle
 from hlik.graph.roles import Roles
+from hlik.graph.structures import structure
 from hlik.graph.tapes import LiftedTerm, lift_random_effect, lift_response, stand_alone_size
 from hlik.graph.walk import Walker
 
@@ -43,7 +44,7 @@ def choose_terms(walker: Walker, roles: Roles, predictors: Mapping[str, Predicto
             _try(choice, choice.responses, rv.name, lambda rv=rv: lift_response(walker, rv, effects.__contains__))
     for name in roles.random_effects:
         rv = walker.model[name]
-        if name not in roles.scale_of and not _has_closed_density(walker, rv, effects):
+        if name not in roles.scale_of and not structure(walker, rv) and not _has_closed_density(walker, rv, effects):
             _try(choice, choice.effects, name, lambda rv=rv: lift_random_effect(walker, rv, effects.__contains__))
     for potential in walker.model.potentials:
         _try(choice, choice.potentials, potential.name, lambda p=potential: _potential(walker, p, effects))

@@ -12,6 +12,7 @@ from hlik.graph.choose import Choice
 from hlik.graph.describe import distribution_parameters, listed
 from hlik.graph.predictors import Predictor
 from hlik.graph.roles import Roles, doubtful
+from hlik.graph.structures import structure
 from hlik.graph.walk import Walker
 from hlik.model import RandomEffect, Response
 
@@ -40,6 +41,9 @@ def _density_inputs(walker: Walker, rv: GraphVariable, roles: Roles) -> set[str]
     """Parameters in the density of a random effect, other than through the location taken out of it."""
     if rv.name in roles.scale_of:
         return set(fm.inputs_of(walker.form(roles.scale_of[rv.name])))
+    found = structure(walker, rv)
+    if found is not None:
+        return set().union(*(fm.inputs_of(walker.form(expression)) for expression, _ in found.expressions))
     parameters = distribution_parameters(rv)[1 if rv.name in walker.locations else 0 :]
     return set().union(*(fm.inputs_of(walker.form(parameter)) for parameter in parameters))
 

@@ -13,10 +13,13 @@ from hlik.graph.describe import describe, distribution_name, listed
 from hlik.graph.families import RandomParts, is_zero, random_parts
 from hlik.graph.graph_map import graph_map
 from hlik.graph.roles import Roles
+from hlik.graph.structures import BlockStructure, Structure, structure
 from hlik.graph.theta import ThetaLayout
 from hlik.graph.walk import Walker
 from hlik.links import LINKS
+from hlik.maps import RepeatedMap, ThetaMap
 from hlik.model import RandomEffect
+from hlik.precision import BlockRoot
 
 KNOWN = "Normal, LogNormal, Gamma, Beta and InverseGamma"
 WANTED = {
@@ -38,6 +41,9 @@ def read_random_effect(
         )
     if rv.name in roles.scale_of:
         return _non_centred(walker, rv, index, layout, roles.scale_of[rv.name])
+    found = structure(walker, rv)
+    if found is not None:
+        return _structured(walker, rv, index, layout, found)
     variable, name, parts = describe(walker, rv), distribution_name(rv), random_parts(rv.owner.op, rv)
     own = closed_form_obstacle(walker, rv)
     obstacle = own or roles.loading_obstacle(rv.name)
@@ -51,6 +57,45 @@ def read_random_effect(
     family = None if parts is None or dispersion is None or own else parts.family
     location = walker.locations.get(rv.name)
     return RandomEffect(variable, index, family, dispersion, name, location=location, obstacle=obstacle)
+
+
+def _structured(
+    walker: Walker, rv: GraphVariable, index: slice, layout: ThetaLayout, found: Structure
+) -> RandomEffect:
+    """Effects with a joint normal density."""
+    variable, name, root = describe(walker, rv), distribution_name(rv), None
+    maps = [_whole_map(walker, expression, layout, size) for expression, size in found.expressions]
+    missing = set().union(*(fm.inputs_of(walker.form(e)) for e, _ in found.expressions)) - set(layout.names)
+    obstacle = None
+    if None in maps:
+        obstacle = (
+            f"the covariance of random effect {rv.name!r} depends on {listed(sorted(missing))}, which are no dispersion "
+            f"parameters"
+        )
+    elif found.location is not None and rv.name not in walker.locations and not _is_zero(walker, found.location):
+        obstacle = f"the mean of random effect {rv.name!r} is not linear in the other variables"
+    precision = found.precision(maps) if obstacle is None else None
+    if isinstance(found, BlockStructure) and found.root is not None:
+        name = f"{name} (non-centred)"
+        matrix = _whole_map(walker, found.root, layout, found.blocks.shape[1] ** 2)
+        root = None if matrix is None else BlockRoot(matrix, found.blocks)
+    if obstacle is None:
+        obstacle = f"random effect {rv.name!r} has a joint density ({name}): EQL takes independent effects"
+    location = walker.locations.get(rv.name)
+    return RandomEffect(
+        variable, index, None, None, name, location=location, obstacle=obstacle, precision=precision, root=root
+    )
+
+
+def _whole_map(walker: Walker, expression: GraphVariable, layout: ThetaLayout, size: int) -> ThetaMap | None:
+    """An expression as a map of `size` values, equal or not."""
+    found = layout.map_of(walker, expression)
+    return RepeatedMap(found, size) if found is not None and found.size < size else found
+
+
+def _is_zero(walker: Walker, expression: GraphVariable) -> bool:
+    form = walker.form(expression)
+    return fm.is_constant(form) and is_zero(form)
 
 
 def closed_form_obstacle(walker: Walker, rv: GraphVariable) -> str | None:

@@ -23,6 +23,7 @@ from hlik.graph.random_effects import read_random_effect
 from hlik.graph.reported import reported_forms
 from hlik.graph.responses import read_response
 from hlik.graph.roles import Roles, assign_roles
+from hlik.graph.structures import structure
 from hlik.graph.tapes import LiftedTerm
 from hlik.graph.theta import ThetaLayout
 from hlik.graph.walk import Walker
@@ -83,7 +84,7 @@ def set_locations(walker: Walker, roles: Roles) -> None:
     """Give every normal random effect with a mean its location, so that v is its deviation from it."""
     for name in roles.random_effects:
         rv = walker.model[name]
-        parts = random_parts(rv.owner.op, rv)
+        parts = structure(walker, rv) or random_parts(rv.owner.op, rv)
         if name in roles.scale_of or parts is None or parts.location is None:
             continue
         location = walker.form(parts.location)
@@ -202,6 +203,7 @@ def _without_density(effects: Sequence[RandomEffect], choice: Choice) -> list[st
         for effect in effects
         if effect.name not in choice.effects
         and (effect.family is None or effect.dispersion is None)
+        and effect.precision is None
         and repr(effect.name) not in told
     ]
 

@@ -27,7 +27,7 @@ def reported_forms(walker: Walker, roles: Roles) -> tuple[tuple[Variable, ...], 
     deterministics: list[Variable] = []
     graph_maps: GraphMaps = {}
     for variable in walker.model.deterministics:
-        form = _plain(walker, variable, roles.scale_of.keys())
+        form = _plain(walker, variable, [*roles.scale_of, *roles.rooted])
         inputs = fm.inputs_of(form)
         if not inputs or not inputs <= set(names) or fm.shape_of(form) is None:
             continue  # data, made of missing responses, or of unknown shape

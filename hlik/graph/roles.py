@@ -42,6 +42,8 @@ class Roles:
         The scale of each non-centred effect.
     multipliers_of
         For effects that are multiplied by parameters without one scale, the names of those.
+    rooted
+        Non-centred effects that are multiplied by a root of their covariance matrix.
     """
 
     random_effects: list[str] = field(default_factory=list)
@@ -50,6 +52,7 @@ class Roles:
     unused: list[str] = field(default_factory=list)
     scale_of: dict[str, Variable] = field(default_factory=dict)
     multipliers_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rooted: list[str] = field(default_factory=list)
 
     def loading_obstacle(self, name: str) -> str | None:
         """Why EQL cannot serve an effect that is multiplied by parameters without one scale."""
@@ -83,6 +86,10 @@ def assign_roles(model: pm.Model, walker: Walker, random: Sequence[str] | None) 
         roles.random_effects.append(name)
         if found is not None and found.scale is not None:
             roles.scale_of[name] = found.scale
+            walker.centre(found.places)
+        elif found is not None and found.structure is not None:
+            roles.rooted.append(name)
+            walker.structures[name] = found.structure
             walker.centre(found.places)
         elif found is not None:
             roles.multipliers_of[name] = found.multipliers

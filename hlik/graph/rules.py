@@ -35,11 +35,19 @@ def form_of_node(node: Apply, forms: Sequence[Form], output: int = 0) -> Form:
     if isinstance(node.op, OpFromGraph):
         return _inner_form(node.op, forms, output)
     if any(isinstance(form, Opaque) for form in forms):
-        return unknown(node, forms, output)
+        repeated = _repeated(node, forms)
+        return unknown(node, forms, output) if repeated is None else repeated
     found = propagate(node.op, node, forms)
     if isinstance(found, tuple):
         return found[output]
     return found if len(node.outputs) == 1 else unknown(node, forms, output)
+
+
+def _repeated(node: Apply, forms: Sequence[Form]) -> Form | None:
+    """A form that is repeated to the shape of an opaque one, whatever the values of that."""
+    scalar_op = node.op.scalar_op if isinstance(node.op, Elemwise) else None
+    known = isinstance(scalar_op, ps.Second) and not isinstance(forms[1], Opaque)
+    return filled(forms[1], forms) if known and algebra.common_shape(forms) is not None else None
 
 
 def numeric(node: Apply, values: Sequence[Form]) -> np.ndarray:

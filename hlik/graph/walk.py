@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -41,6 +42,8 @@ class Walker:
         For nodes through which a non-centred effect is read as its centred self, what stands in their place.
     aliases
         Stand-ins in copies of the graph, and the model's own nodes.
+    structures
+        Random effects with a joint normal density, by name (`hlik.graph.structures`); None for others.
     """
 
     def __init__(self, model: pm.Model, fixed: Mapping[str, np.ndarray] | None = None):
@@ -51,6 +54,7 @@ class Walker:
         self.locations: dict[str, Form] = {}
         self.centring: dict[Variable, Variable] = {}
         self.aliases: dict[Variable, Variable] = {}
+        self.structures: dict[str, Any] = {}
         self._memo: dict[Variable, Form] = {}
         self._backward_graphs: dict[Variable, Variable | None] = {}
         self._value_shapes: dict[Variable, tuple[int, ...]] = {}
@@ -85,9 +89,9 @@ class Walker:
             return tuple(static)
         if rv in self.observed:
             return np.shape(self.value(rv))
-        found = self._univariate_shape(rv)
-        if found is not None:
-            return found
+        for found in (self._univariate_shape(rv), self._multivariate_shape(rv)):
+            if found is not None:
+                return found
         return tuple(int(k) for k in self.model.eval_rv_shapes()[rv.name])  # compiles; multivariates only
 
     def _univariate_shape(self, rv: Variable) -> tuple[int, ...] | None:
@@ -100,6 +104,16 @@ class Walker:
             return tuple(int(k) for k in self.value(size)) if fm.is_constant(self.form(size)) else None
         shapes = [fm.shape_of(self.form(parameter)) for parameter in op.dist_params(node)]
         return None if None in shapes else np.broadcast_shapes(*shapes)  # type: ignore[arg-type]
+
+    def _multivariate_shape(self, rv: Variable) -> tuple[int, ...] | None:
+        """Shape of a vector-valued random variable of known length by its size."""
+        op, node = rv.owner.op, rv.owner
+        if getattr(op, "ndim_supp", None) != 1 or not hasattr(op, "size_param") or rv.type.shape[-1] is None:
+            return None
+        size = op.size_param(node)
+        if getattr(getattr(size, "type", None), "ndim", 0) != 1 or not fm.is_constant(self.form(size)):
+            return None
+        return (*(int(k) for k in self.value(size)), rv.type.shape[-1])
 
     def value_shape(self, rv: Variable) -> tuple[int, ...]:
         """Shape of the value variable of a free random variable: that of its transform of an array of ones."""

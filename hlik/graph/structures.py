@@ -1,0 +1,161 @@
+"""Joint normal densities of random effects, read from the distributions of a graph.
+
+`structure_of` states a distribution in one of two ways, both functions of PyTensor expressions of its parameters:
+
+* `BlockStructure`: a covariance matrix shared by blocks of effects (`pm.MvNormal`);
+* `MatrixStructure`: a precision ``Q = sum_k c_k M_k`` of known sparse matrices with coefficients c, an expression, and
+  an object for log|Q| (`pm.CAR`, `pm.GaussianRandomWalk`, all of `hlik.distributions`).
+
+To teach hlik another one, register a reader for the Op of its random variable::
+
+    @structure_of.register(MyRV)
+    def _(op, rv, walker):
+        mean, scale = op.dist_params(rv.owner)
+        return MatrixStructure(PrecisionStructure([M]), pt.stack([scale**-2]), mean)
+
+It may look up data with ``walker.value(parameter)``, and returns None where it cannot read the variable.
+A subclass of `hlik.distributions.random_variable.PrecisionNormalRV` needs nothing: its matrices and coefficients are
+known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+import scipy.sparse as sp
+from pytensor.graph.basic import Variable
+from pytensor.graph.op import Op
+from pytensor.tensor.random.basic import MvNormalRV
+
+from hlik.distributions.random_variable import PrecisionNormalRV
+from hlik.distributions.structure import PrecisionStructure
+from hlik.graph import forms as fm
+from hlik.graph.walk import Walker
+from hlik.linalg import LowerPattern
+from hlik.precision import Precision, PriorPattern, block_precision
+
+
+@dataclass(frozen=True, eq=False)
+class BlockStructure:
+    """Blocks of effects, each normal with the same covariance matrix.
+
+    Attributes
+    ----------
+    covariance
+        Expression of shape (k, k).
+    blocks
+        Numbers of the effects of every block, shape (G, k).
+    location
+        Mean, broadcast to the variable; None for zero.
+    root
+        For non-centred effects: the expression L with ``covariance = L L'``.
+    """
+
+    covariance: Variable
+    blocks: np.ndarray
+    location: Variable | None = None
+    root: Variable | None = None
+
+    @property
+    def expressions(self) -> tuple[tuple[Variable, int], ...]:
+        """What depends on the dispersion parameters, and its number of elements."""
+        return ((self.covariance, self.blocks.shape[1] ** 2),)
+
+    def precision(self, maps: Any) -> Precision:
+        """The precision, where `maps` are the expressions as functions of theta."""
+        k = self.blocks.shape[1]
+        what = "normal with a covariance matrix"
+        return block_precision(maps[0], self.blocks, f"{what}, {self.blocks.shape[0]} blocks of {k}")
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixStructure:
+    """One normal vector, or several of the same law, by precision matrices.
+
+    Attributes
+    ----------
+    matrices
+        The M_k, and log|Q| as a function of the coefficients: see `hlik.precision.Determinant`.
+    coefficients
+        Expression of shape (K,).
+    location
+        Mean, broadcast to the variable; None for zero.
+    count
+        Number of vectors.
+    """
+
+    matrices: PrecisionStructure
+    coefficients: Variable
+    location: Variable | None = None
+    count: int = 1
+
+    @property
+    def expressions(self) -> tuple[tuple[Variable, int], ...]:
+        """What depends on the dispersion parameters, and its number of elements."""
+        return ((self.coefficients, self.matrices.n_coefficients),)
+
+    def precision(self, maps: Any) -> Precision:
+        """The precision, where `maps` are the expressions as functions of theta."""
+        pattern, values = self.matrices.pattern, np.asarray(self.matrices.values)
+        columns = sp.csc_array(values.T)
+        what = "normal with a sparse precision matrix"
+        if self.count == 1:
+            return Precision(pattern, columns, maps[0], self.matrices, what)
+        several = PriorPattern.of([pattern.size] * self.count, [pattern] * self.count).matrix
+        assert several is not None
+        whole = LowerPattern(several.indptr.astype(np.int64), several.indices.astype(np.int32))
+        tiled = sp.csc_array(sp.vstack([columns] * self.count))
+        return Precision(whole, tiled, maps[0], _Several(self.matrices, self.count), what)
+
+
+@dataclass(frozen=True, eq=False)
+class _Several:
+    """log|Q| of `count` equal blocks."""
+
+    inner: PrecisionStructure
+    count: int
+
+    def logdet(self, coefficients: np.ndarray) -> float:
+        return self.count * self.inner.logdet(coefficients)
+
+    def logdet_gradient(self, coefficients: np.ndarray) -> np.ndarray:
+        return self.count * self.inner.logdet_gradient(coefficients)
+
+
+Structure = BlockStructure | MatrixStructure
+
+
+def structure(walker: Walker, rv: Variable) -> Structure | None:
+    """The joint normal density of a free variable, None where it has none; read once."""
+    if rv.name not in walker.structures:
+        walker.structures[rv.name] = structure_of(rv.owner.op, rv, walker)
+    return walker.structures[rv.name]
+
+
+@singledispatch
+def structure_of(op: Op, rv: Variable, walker: Walker) -> Structure | None:
+    """How `op` reads as a joint normal density; None for one that is not."""
+    return None
+
+
+@structure_of.register(MvNormalRV)
+def _(op: Op, rv: Variable, walker: Walker) -> Structure | None:
+    mean, covariance = op.dist_params(rv.owner)  # type: ignore[attr-defined]
+    shape = walker.shape(rv)
+    own = fm.shape_of(walker.form(covariance))
+    k = shape[-1]
+    if own is not None and int(np.prod(own, dtype=int)) != k * k:
+        return None  # one covariance matrix for every block
+    blocks = np.arange(int(np.prod(shape, dtype=int))).reshape(-1, k)
+    return BlockStructure(pt.reshape(covariance, (k, k)), blocks, mean)
+
+
+@structure_of.register(PrecisionNormalRV)
+def _(op: PrecisionNormalRV, rv: Variable, walker: Walker) -> Structure:
+    mean, coefficients = op.dist_params(rv.owner)
+    count = int(np.prod(walker.shape(rv)[:-1], dtype=int))
+    return MatrixStructure(op.structure, pt.reshape(coefficients, (op.structure.n_coefficients,)), mean, count)

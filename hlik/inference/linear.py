@@ -79,7 +79,7 @@ class ParameterNames:
 
     def _written(self, row: np.ndarray) -> str:
         """``beta[a] - 0.5 beta[b]``."""
-        parts = []
+        parts: list[str] = []
         for k in np.flatnonzero(row):
             size = "" if abs(row[k]) == 1 else f"{abs(row[k]):g} "
             sign = ("-" if row[k] < 0 else "") if not parts else ("- " if row[k] < 0 else "+ ")

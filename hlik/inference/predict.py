@@ -41,8 +41,9 @@ def predict(
     idata
         Its result.
     data
-        New values of the model's `pm.Data` containers, by name; those left out keep theirs. A DataFrame gives its
-        columns to the containers of the same names. None: the data of the fit.
+        New values of the model's `pm.Data` containers, by name; those left out keep theirs. A DataFrame is coded by the
+        formula of a model from `hlik.from_formula`, and gives its columns to the containers of the same names
+        otherwise. None: the data of the fit.
     random
         What the random effects are, in ``eta = x'beta + z'v + offset``:
 
@@ -143,9 +144,7 @@ def _plain(fitted: Restored, predictor: Predictor, random: str, se: bool) -> tup
         return at.eta, fitted.variance(at.TX, sp.csr_array(TZ.shape), at.T_theta)
     variance = fitted.variance(at.TX, TZ, at.T_theta)
     if not known.all():
-        new = sp.csr_array(at.TZ[:, ~known])
-        if new.nnz:
-            variance = variance + new.power(2) @ predictor.level_variance(fitted, ~known)
+        variance = variance + predictor.new_variance(fitted, at.TZ, ~known)
     return at.eta, variance
 
 

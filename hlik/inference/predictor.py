@@ -19,10 +19,12 @@ from hlik.graph.describe import labels_of
 from hlik.graph.find_link import linked
 from hlik.graph.forms import Affine, Mapped
 from hlik.graph.read import as_pymc
-from hlik.inference.averages import Entries, average, variance_of_v
+from hlik.inference.averages import Entries, average
+from hlik.inference.prior_variance import row_variance
 from hlik.inference.restore import Restored, held_fixed
 from hlik.inference.tables import model_of
 from hlik.links import LINKS
+from hlik.model import RandomEffect, Variable
 from hlik.report import derivative
 
 LARGEST_GRAPH = 4_000_000  # entries of the Jacobian of a mean without closed form
@@ -116,23 +118,28 @@ class Predictor:
         TZ = sp.csr_array(np.hstack(columns)) if columns else sp.csr_array((graph.size, 0))
         return At(graph.value(x), TX, TZ, T_theta)
 
-    def level_variance(self, fitted: Restored, which: np.ndarray) -> np.ndarray:
-        """Var(v) of the levels `which` (bool), by their families."""
-        found = np.full(self.centre.size, np.nan)
+    def new_variance(self, fitted: Restored, TZ: sp.csr_array, which: np.ndarray) -> np.ndarray:
+        """``Var(z'v)`` of every row over the levels `which` (bool), as levels that are drawn anew."""
+        total = np.zeros(TZ.shape[0])
         for effect in fitted.model.random_effects:
             index = self.start[effect.name]
-            if not which[index].any():
-                continue
-            found[index] = variance_of_v(_family(effect), self._dispersion(fitted, effect.name, fitted.theta))
-        return found[which]
+            Z = sp.csr_array(TZ[:, index] @ sp.diags_array(which[index].astype(float)))
+            if Z.count_nonzero():
+                total += self._row_variance(fitted, effect, Z, fitted.theta)
+        return total
 
-    def _dispersion(self, fitted: Restored, name: str, theta: np.ndarray) -> np.ndarray:
+    def _row_variance(self, fitted: Restored, effect: RandomEffect, Z: sp.csr_array, theta: np.ndarray) -> np.ndarray:
+        index = self.start[effect.name]
+        same = bool(self.known[index].all()) and np.array_equal(
+            self.position[index], np.arange(effect.index.start, effect.index.stop)
+        )
+        lam = None if effect.precision is not None else self._dispersion(fitted, effect.name, theta)
+        return row_variance(effect, Z, lam, theta, same)
+
+    def _dispersion(self, fitted: Restored, name: str, theta: np.ndarray) -> np.ndarray | None:
         levels = next(effect for effect in self.target.effects if effect.name == name)
         if levels.dispersion is None:
-            raise ModelError(
-                f"The variance of new levels of {name!r} is not known in closed form: predict with "
-                f"random='conditional' or 'zero'."
-            )
+            return None
         size = sum(p.index.stop - p.index.start for p in fitted.model.dispersion_parameters if p.name in self._in_graph)
         return np.broadcast_to(levels.dispersion.value(theta[:size]), (len(levels.labels),))
 
@@ -148,11 +155,13 @@ class Predictor:
             block = sp.csr_array(at.TZ[:, self.start[effect.name]])
             if not block.nnz:
                 continue
-            family, lam = _family(effect), self._dispersion(fitted, effect.name, theta)
-            if family.name == "normal":
-                variance += block.power(2) @ lam
-            else:
-                others += [Entries(family, z, lam[level]) for z, level in _one_a_row(block)]
+            if effect.family is None or effect.family.name == "normal":
+                variance += self._row_variance(fitted, effect, block, theta)
+                continue
+            lam = self._dispersion(fitted, effect.name, theta)
+            if lam is None:
+                raise ModelError(f"The dispersion of random effect {effect.name!r} at these data is not known.")
+            others += [Entries(effect.family, z, lam[level]) for z, level in _one_a_row(block)]
         return average(self.slope if slope else self.inverse, at.eta, variance, others)
 
 
@@ -183,15 +192,6 @@ def _value_of(fitted: Restored, name: str) -> np.ndarray:
     return (fitted.beta if parameter.natural is None else fitted.theta)[parameter.index]
 
 
-def _family(effect: Any) -> Any:
-    if effect.family is None:
-        raise ModelError(
-            f"Random effect {effect.name!r} ({effect.distribution}) has no closed form here that new levels could be "
-            f"given by: predict with random='conditional' or 'zero'."
-        )
-    return effect.family
-
-
 def _one_a_row(block: sp.csr_array) -> list[tuple[np.ndarray, np.ndarray]]:
     """The entries of each row one after the other: (coefficients, levels), zero where a row has no more."""
     count = np.diff(block.indptr)
@@ -216,7 +216,11 @@ def read_predictor(
     pymc_model = as_pymc(model)
     name = _chosen(pymc_model, idata, response)
     resized = data is not None or bool(coords)
-    here = model_at(pymc_model, _containers(pymc_model, data), coords) if resized else pymc_model
+    if resized:
+        values, labels = _containers(pymc_model, data)
+        here = model_at(pymc_model, values, labels | dict(coords))
+    else:
+        here = pymc_model
     described = model_of(idata)
     theta = [p.name for p in fitted.model.dispersion_parameters if p.name in pymc_model.named_vars]
     target = read_target(
@@ -245,18 +249,24 @@ def _chosen(model: Any, idata: az.InferenceData, response: str | None) -> str:
     return response
 
 
-def _containers(model: Any, data: Mapping[str, Any] | pd.DataFrame | None) -> dict[str, Any]:
+def _containers(model: Any, data: Mapping[str, Any] | pd.DataFrame | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values of data containers, and labels of dims: of a formula model as its formula codes the data frame."""
     if data is None:
-        return {}
+        return {}, {}
     if not isinstance(data, pd.DataFrame):
-        return dict(data)
+        return dict(data), {}
+    from hlik.formula.new_data import has_formula, new_data
+
+    if has_formula(model):
+        coded = new_data(model, data)
+        return dict(coded.values), dict(coded.coords)
     names = [variable.name for variable in model.data_vars if variable.name in data.columns]
     if not names:
         raise ModelError(
             f"No column of the DataFrame ({', '.join(map(str, data.columns))}) is a pm.Data container of the model: "
             f"these are {[v.name for v in model.data_vars]}."
         )
-    return {name: data[name].to_numpy() for name in names}
+    return {name: data[name].to_numpy() for name in names}, {}
 
 
 def _check_parameters(fitted: Restored, target: Target) -> None:
@@ -276,6 +286,8 @@ def _match_levels(fitted: Restored, target: Target) -> tuple[np.ndarray, np.ndar
     begin = 0
     for levels in target.effects:
         effect = next(e for e in fitted.model.random_effects if e.name == levels.name)
+        if effect.wide is not None:
+            raise ModelError(f"Random effect {effect.name!r} has more elements than observations: it is not predicted.")
         old = labels_of(fitted.model.coords, effect.variable, effect.name)
         if tuple(old) == levels.labels:
             place = np.arange(effect.size)
@@ -316,7 +328,5 @@ def _functions(name: str, target: Target) -> tuple[Affine | None, Any, Any, Any]
 
 
 def _labels(name: str, target: Target) -> list[str]:
-    from hlik.model import Variable
-
     variable = Variable(name, name, target.shape, target.dims, target.shape)
     return labels_of(target.coords, variable, name)

@@ -98,7 +98,7 @@ def chosen_response(idata: az.InferenceData, response: str | None) -> str:
     names = [r["name"] for r in model_of(idata)["responses"]]
     if response is None and len(names) == 1:
         return names[0]
-    if response not in names:
+    if response is None or response not in names:
         asked = "Say which response" if response is None else f"No response is called {response!r}"
         raise ModelError(f"{asked}: the model has {', '.join(names)}.")
     return response

@@ -10,6 +10,7 @@ import pytest
 from scipy import integrate, stats
 
 import hlik
+from models import sleepstudy
 
 GROUP = np.repeat(np.arange(8), 6)
 X = np.array(
@@ -228,6 +229,25 @@ def test_prior_weights_and_quasi_dispersion_are_restored():
     quasi = hlik.fit(poisson_model, hlik.EQL(dispersion="estimate"), progressbar=False, draws=0)
     found = hlik.predict(poisson_model, quasi)
     np.testing.assert_allclose(found["se"], quasi["standard_errors"]["eta"], rtol=1e-8)
+
+
+def test_correlated_slopes_by_formula_against_glmmtmb():
+    """
+    m <- glmmTMB(Reaction ~ Days + (Days | Subject), data = sleepstudy)
+    predict(m, nd, se.fit = TRUE, allow.new.levels = TRUE)    # rows: 308, 308, 310 and a new subject
+    """
+    frame = sleepstudy.load()
+    model = hlik.from_formula("Reaction ~ Days + (Days | Subject)", frame)
+    idata = fit(model, "laplace")
+    new = pd.DataFrame({"Days": [0, 5, 9, 5], "Subject": [308, 308, 310, 999]})
+    found = hlik.predict(model, idata, new)
+    # both stop near the maximum of a likelihood that is flat in the correlation: 1e-5 of an error apart
+    np.testing.assert_allclose(found["estimate"], [254.220897, 351.934895, 257.557089, 303.741497], atol=3e-4)
+    np.testing.assert_allclose(found["se"], [12.94513478, 8.04856611, 14.07398860, 39.74706885], rtol=1e-5)
+    anew = hlik.predict(model, idata, new[:3], random="new")
+    assert anew["se"].iloc[1] == pytest.approx(found["se"].iloc[3], rel=1e-10)
+    again = hlik.predict(model, idata, random="new")  # the levels of the fit, by the factor of their precision
+    assert again["se"].iloc[5] == pytest.approx(found["se"].iloc[3], rel=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
-from hlik.linalg import LowerPattern, lower_pattern
+from hlik.linalg import LowerPattern, SparseCholesky, lower_pattern
 from hlik.maps import ThetaMap
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -147,6 +149,37 @@ class BlockDeterminant:
         return matrix + np.tril(matrix, -1).T
 
 
+class IntrinsicDeterminant:
+    r"""Generalised determinant of ``c_1 L``, or of ``c_1 L + c_2 11'``, L the Laplacian of a graph without weights.
+
+    L has one null vector for each of its C components, so that ``log|c_1 L|_+ = (n - C) log c_1 + log|L|_+``; by the
+    matrix-tree theorem ``|L|_+`` is the product over the components of their size and the determinant of L without one
+    of their rows and columns. ``c_2 11'`` adds ``log c_2 n``.
+    """
+
+    def __init__(self, laplacian: sp.csc_array):
+        self.size = laplacian.shape[0]
+        count, member = connected_components(laplacian, directed=False)
+        self.rank = self.size - count
+        _, first = np.unique(member, return_index=True)
+        kept = np.setdiff1d(np.arange(self.size), first)
+        minor = sp.csc_array(laplacian[kept][:, kept])
+        self._logdet = float(np.sum(np.log(np.bincount(member))))
+        if kept.size:
+            self._logdet += SparseCholesky(minor).factor(minor).logdet()
+
+    def logdet(self, coefficients: np.ndarray) -> float:
+        """The logarithm of the product of the eigenvalues that are not zero."""
+        if not np.all(coefficients > 0):
+            return -np.inf
+        total = self._logdet + self.rank * np.log(coefficients[0])
+        return float(total + np.sum(np.log(coefficients[1:] * self.size)))
+
+    def logdet_gradient(self, coefficients: np.ndarray) -> np.ndarray:
+        """``rank / c``."""
+        return np.array([self.rank, *np.ones(coefficients.size - 1)]) / coefficients
+
+
 @dataclass(frozen=True, eq=False)
 class InverseMap:
     """The lower triangle by rows of the inverse of a covariance matrix that is a function of theta.
@@ -256,7 +289,7 @@ class PriorPattern:
         """From the sizes of the terms and their patterns, None for a diagonal one."""
         if all(pattern is None for pattern in patterns):
             stops = np.cumsum([0, *sizes])
-            entries = tuple(slice(int(a), int(b)) for a, b in zip(stops[:-1], stops[1:], strict=True))
+            entries = tuple(slice(int(a), int(b)) for a, b in pairwise(stops))
             return cls(None, entries, np.arange(int(stops[-1])))
         found = [LowerPattern.diagonal(n) if p is None else p for n, p in zip(sizes, patterns, strict=True)]
         indptr, indices, entries, start, column = [np.zeros(1, np.int64)], [], [], 0, 0

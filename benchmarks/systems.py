@@ -52,11 +52,15 @@ def _has_r(package: str) -> Callable[[], bool]:
     return lambda: _succeeds("Rscript", "-e", f"library({package})")
 
 
+def _structure_obstacle(case: Case) -> str | None:
+    return "related levels" if any(term.structure for term in case.terms) else None
+
+
 def _statsmodels_obstacle(case: Case) -> str | None:
-    crossed = {"insteval", "sire-dam-1e5", "movies-1e6"}
+    crossed = {"insteval", "sire-dam-1e5", "movies-1e6", "verbagg"}
     if case.name in crossed:
         return "MixedLM takes crossed factors only as one group, with dense matrices of all rows by all levels"
-    return None
+    return _structure_obstacle(case)
 
 
 def _laplace_obstacle(case: Case) -> str | None:
@@ -89,6 +93,7 @@ SYSTEMS: dict[str, System] = {
             "maximum likelihood, not REML; the rest as for other responses",
             "Laplace; lbfgs; relative change of the likelihood below 1e-6; with more than one factor conjugate "
             "gradients and stochastic Lanczos quadrature for the determinant; all defaults",
+            _structure_obstacle,
         ),
         System(
             "statsmodels",
@@ -105,6 +110,7 @@ SYSTEMS: dict[str, System] = {
             _has_r("lme4"),
             "lmer, REML; nloptwrap (bobyqa), xtol_abs = ftol_abs = 1e-8; derivatives checked at the end; all defaults",
             "glmer, Laplace (nAGQ = 1); bobyqa, then Nelder-Mead; tolPwrss = 1e-7; derivatives checked; all defaults",
+            _structure_obstacle,
         ),
         System(
             "glmmtmb",
@@ -112,6 +118,7 @@ SYSTEMS: dict[str, System] = {
             _has_r("glmmTMB"),
             "REML (Laplace, exact here); nlminb, rel.tol = 1e-10; standard errors included; all defaults",
             "Laplace; nlminb, rel.tol = 1e-10; standard errors included; all defaults",
+            _structure_obstacle,
         ),
     )
 }

@@ -19,7 +19,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -57,12 +57,12 @@ class Derivatives:
     def gradient_covariance(self) -> np.ndarray:
         """Monte Carlo covariance of the gradient."""
         r = self.influence.shape[0]
-        return self.influence.T @ self.influence / (r * (r - 1))
+        return self.influence.T @ self.influence / (r * max(r - 1, 1))
 
     def value_mcse(self) -> float:
         """Monte Carlo standard error of l."""
         r = self.value_influence.size
-        return float(np.sqrt(np.sum(self.value_influence**2) / (r * (r - 1))))
+        return float(np.sqrt(np.sum(self.value_influence**2) / (r * max(r - 1, 1))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,28 +160,51 @@ class ImportanceLikelihood:
             curvature += sums.curvature
         by_block = gradient.sum(axis=0)
         residual = R * (gradient - by_block * weight[:, None, :])  # of N_br - G_b D_br, in units of D_b
-        bias = -np.einsum("rkb,rb->k", residual, R * weight - 1.0) / (R * (R - 1))
+        bias = -np.einsum("rkb,rb->k", residual, R * weight - 1.0) / (R * max(R - 1, 1))
         total = curvature + outer - by_block @ by_block.T if hessian else None
         return Derivatives(by_block.sum(axis=1), total, residual.sum(axis=2), R * weight.sum(axis=1) - count, bias)
 
+    def moments(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of v given the responses, shapes (q,)."""
+        first, second = self._moments(psi)
+        spread = np.empty_like(first)
+        proposal = self.problem.proposal
+        for affine, effects, moment in zip(proposal.components[0].groups, proposal.effects, second, strict=True):
+            diagonal = moment if moment.ndim == 2 else np.einsum("bii->bi", moment)
+            spread[effects] = diagonal - (first[effects] - affine.mean) ** 2
+        return first, np.maximum(spread, 0.0)
+
     def adapted(self, psi: np.ndarray) -> Proposal:
         """The proposal with the moments of these draws."""
-        first = np.zeros(self.problem.proposal.n_effects)
-        second: list[np.ndarray] | None = None
-        for _, found in self._run(moments, psi, self.log_norm(psi)):
-            first += found.first
-            second = (
-                list(found.second) if second is None else [a + b for a, b in zip(second, found.second, strict=True)]
-            )
-        assert second is not None
+        first, second = self._moments(psi)
         return self.problem.proposal.adapted(first, second, self.effective_sizes(psi))
 
-    def log_weights(self, psi: np.ndarray, randomisations: int | None = None) -> np.ndarray:
-        """Logarithms of the weights of the first randomisations, shape (B, draws)."""
-        some = self if randomisations is None else _fewer(self, min(randomisations, self.randomisations))
-        return np.concatenate([found for _, found in some._run(log_weights, psi)], axis=1)
+    def _moments(self, psi: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Weighted means of v, and second moments about the proposal's means: see `Proposal.adapted`."""
+        first = np.zeros(self.problem.proposal.n_effects)
+        second: list[np.ndarray] = []
+        for _, found in self._run(moments, psi, self.log_norm(psi)):
+            first += found.first
+            second = [a + b for a, b in zip(second, found.second, strict=True)] if second else list(found.second)
+        return first, second
 
+    def log_weights(self, psi: np.ndarray) -> np.ndarray:
+        """Logarithms of the weights, shape (B, draws)."""
+        return np.concatenate([found for _, found in self._run(log_weights, psi)], axis=1)
 
-def _fewer(likelihood: ImportanceLikelihood, randomisations: int) -> ImportanceLikelihood:
-    one = likelihood
-    return ImportanceLikelihood(one.problem, one.n, randomisations, one.seed, one.executor, one._token, one._payloads)
+    def draws_of_v(self) -> np.ndarray:
+        """The draws themselves, in the order of `log_weights`, shape (q, draws)."""
+        parts = self.parts()
+        found = [
+            self.problem.draws(Part(self.n, k, parts, (*self.seed, r)))[0]
+            for r in range(self.randomisations)
+            for k in range(parts)
+        ]
+        return np.concatenate(found, axis=1)
+
+    def fewer(self, randomisations: int) -> ImportanceLikelihood:
+        """The first randomisations alone."""
+        few = max(1, min(randomisations, self.randomisations))
+        if few == self.randomisations:
+            return self
+        return replace(self, randomisations=few, _memory={})

@@ -12,9 +12,11 @@ import numpy as np
 import xarray as xr
 
 from hlik._version import __version__
+from hlik.estimators.base import Estimate
 from hlik.fit import Fit
 from hlik.graph.describe import labels_of
 from hlik.graph.find_link import linked
+from hlik.inference.variance_components import variance_components
 from hlik.maps import LinkMap
 from hlik.model import HierarchicalModel, Parameter, Response, Variable
 from hlik.report import Reported, Reporter
@@ -61,16 +63,31 @@ def to_inference_data(
     groups["unconstrained_estimates"] = packer.unconstrained(reported, "unconstrained")
     groups["unconstrained_standard_errors"] = packer.unconstrained(reported, "unconstrained_error")
     groups["fit"] = _fit_group(fit, packer, seconds_reading, fixed or {})
+    if fit.estimate.monte_carlo_covariance is not None:
+        groups["monte_carlo_errors"] = _monte_carlo_errors(fit.estimate, packer)
     groups["history"] = _history(fit)
     groups["diagnostics"] = _diagnostics(fit, packer, reporter)
     groups["observed_data"] = packer.dataset({r.name: (r.variable, _observed(r)) for r in model.responses})
     if model.constant_data:
         groups["constant_data"] = packer.constant(model.constant_data)
+    for name, variables in fit.estimate.groups.items():
+        groups[name] = xr.Dataset(variables, attrs=_attributes())
     return az.InferenceData(attrs=_attributes(), **groups)  # type: ignore[arg-type]
 
 
 def _attributes() -> dict[str, Any]:
     return {"inference_library": "hlik", "inference_library_version": __version__}
+
+
+def _monte_carlo_errors(estimate: Estimate, packer: _Packer) -> xr.Dataset:
+    """Monte Carlo standard errors of the parameters on their natural scale, by the delta method."""
+    p, covariance = estimate.model.n_beta, estimate.monte_carlo_covariance
+    assert covariance is not None
+    simulated = dataclasses.replace(
+        estimate, beta_covariance=covariance[:p, :p], theta_covariance=covariance[p:, p:], covariance=covariance
+    )
+    reported = Reporter(simulated).parameters()
+    return packer.dataset({r.variable.name: (r.variable, r.standard_error) for r in reported})
 
 
 def _observed(response: Any) -> np.ndarray:
@@ -138,6 +155,8 @@ def _posterior(
     data = packer.dataset(items, leading=("chain", "draw"))
     data = data.assign_coords(chain=np.arange(CHAINS), draw=np.arange(per_chain))
     data.attrs["drawn_from"] = "normal approximation on the unconstrained scale"
+    if reporter.estimate.v_draws is not None:
+        data.attrs["drawn_from"] += "; random effects from their distribution given the responses at the estimate"
     if skipped:
         data.attrs["not_drawn"] = (
             f"{', '.join(skipped)}: more than {LARGEST_DRAWN} elements; hlik.fit(..., draw_large=True) draws them"
@@ -157,13 +176,21 @@ def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float, fixed: Mapping
     covariance[:p, :p], covariance[p:, p:] = estimate.beta_covariance, estimate.theta_covariance
     if estimate.covariance is not None:
         covariance = estimate.covariance
+    components, variance, gradient = variance_components(model, estimate.beta, estimate.theta)
     data = xr.Dataset(
         {
             "mean_vector": ("parameter", np.concatenate(mean) if mean else np.zeros(0)),
             "covariance_matrix": (("parameter", "parameter_2"), covariance),
+            "variance_components": (("response", "component"), variance),
+            "variance_gradient": (("response", "component", "parameter"), gradient),
             **{name: ((), value) for name, value in estimate.scalars.items()},
         },
-        coords={"parameter": labels, "parameter_2": labels},
+        coords={
+            "parameter": labels,
+            "parameter_2": labels,
+            "response": [response.name for response in model.responses],
+            "component": components,
+        },
     )
     data.attrs = {
         **_attributes(),
@@ -186,7 +213,7 @@ def settings_of(estimator: Any) -> str:
     changed = [
         f"{field.name}={_short(getattr(estimator, field.name))}"
         for field in dataclasses.fields(estimator)
-        if field.init and not _is_default(getattr(estimator, field.name), field.default)
+        if field.init and field.repr and not _is_default(getattr(estimator, field.name), field.default)
     ]
     return f"{estimator.name}({', '.join(changed)})"
 

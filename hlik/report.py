@@ -62,9 +62,13 @@ class Reporter:
 
     # ------------------------------------------------------------ estimates
 
+    def parameters(self) -> list[Reported]:
+        """Every parameter."""
+        return [self._parameter(p.name, p.variable) for p in self.model.parameters]
+
     def all(self) -> list[Reported]:
         """Every parameter, random effect and Deterministic."""
-        reported = [self._parameter(p.name, p.variable) for p in self.model.parameters]
+        reported = self.parameters()
         reported += [self._random_effect(effect) for effect in self.model.random_effects]
         reported += [found for v in self.model.deterministics if (found := self._deterministic(v)) is not None]
         return reported
@@ -270,7 +274,11 @@ class Reporter:
             theta = self.estimate.theta + joint[:, self.model.n_beta :]
             moved = joint[:, : self.model.n_beta] - beta
             beta, v = beta + moved, v - moved @ self.estimate.information.B.T if len(v) > 1 else v
-        x = self._split(self.estimate.beta + beta, self.estimate.v + v, theta)
+        v = self.estimate.v + v
+        if self.estimate.v_draws is not None and len(v) > 1:  # they move with beta as the mode does
+            chosen = self.estimate.v_draws[rng.integers(len(self.estimate.v_draws), size=size)]
+            v = chosen - beta @ self.estimate.information.B.T
+        x = self._split(self.estimate.beta + beta, v, theta)
         for name in self._drawn_as_effects(largest):
             effect = self._effects[name]
             assert effect.wide is not None

@@ -54,6 +54,13 @@ class Estimate:
         The factored H at the estimate: standard errors of other functions and draws come from it.
     scalars
         Log-likelihoods, information criteria, degrees of freedom, by the names of the design's result table.
+    monte_carlo_covariance
+        Monte Carlo covariance of (beta, theta), where the estimate is one of simulation.
+    v_draws
+        Draws of v from its distribution given the responses at the estimate, shape (draws, q); None: the normal
+        approximation serves.
+    groups
+        Further groups of the result: name, variables, each with its dims and values.
     """
 
     model: HierarchicalModel
@@ -69,6 +76,9 @@ class Estimate:
     diagnostics: Diagnostics | None = None
     notes: tuple[str, ...] = field(default=())
     covariance: np.ndarray | None = None
+    monte_carlo_covariance: np.ndarray | None = None
+    v_draws: np.ndarray | None = None
+    groups: dict[str, dict[str, tuple[tuple[str, ...], Any]]] = field(default_factory=dict)
 
 
 class Estimator(Protocol):

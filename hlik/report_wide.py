@@ -46,17 +46,30 @@ class WideEffects:
     @cached_property
     def covariance(self) -> np.ndarray:
         """Covariance of the scores' prediction errors, shape (r, r)."""
-        information, index = self.estimate.information, self.effect.index
+        if self.estimate.covariance is None or not np.all(np.isfinite(self.estimate.beta_covariance)):
+            return self._inverse
+        B = self.estimate.information.B[self.effect.index]
+        return self.estimate.information.factor_z.solve(self._unit)[self.effect.index] + (
+            B @ self.estimate.beta_covariance @ B.T
+        )
+
+    @cached_property
+    def _inverse(self) -> np.ndarray:
+        """The scores' block of H^-1: their covariance where that of beta is H's too."""
+        zeros = np.zeros((self.estimate.beta.size, self.effect.size))
+        return self.estimate.information.solve(zeros, self._unit)[1][self.effect.index]
+
+    @property
+    def _unit(self) -> np.ndarray:
         unit = np.zeros((self.estimate.v.size, self.effect.size))
-        unit[index] = np.eye(self.effect.size)
-        joint = self.estimate.covariance
-        if joint is None:
-            return information.solve(np.zeros((self.estimate.beta.size, self.effect.size)), unit)[1][index]
-        given_beta = information.factor_z.solve(unit)[index]
-        if not np.all(np.isfinite(self.estimate.beta_covariance)):
-            return given_beta
-        B = information.B[index]
-        return given_beta + B @ self.estimate.beta_covariance @ B.T
+        unit[self.effect.index] = np.eye(self.effect.size)
+        return unit
+
+    @property
+    def leverage(self) -> np.ndarray:
+        """Leverages as rows of the augmented model, shape (q,)."""
+        same = self.covariance is self._inverse
+        return 1.0 - (self.share if same else self.wide.known_share(self._inverse, self.lam))
 
     def diagnostics(self) -> dict[str, np.ndarray]:
         """What a result holds of every effect."""
@@ -67,7 +80,7 @@ class WideEffects:
         return own | {
             "v": self.values,
             "v_se": self.standard_error,
-            "leverage": 1.0 - self.share,
+            "leverage": self.leverage,
             "deviance": deviance,
             "dispersion": self.lam * (np.ones(self.wide.size) if weight is None else weight),
         }

@@ -213,13 +213,14 @@ def vanished(components: Sequence[Component], references: Mapping[str, float]) -
     """The components whose dispersion has gone to zero and would fall further.
 
     Of a term that is seen by its leverages: the data no longer move its effects. Of a response by comparison with its
-    entry in `references`, the mean deviance without random effects.
+    entry in `references`, the mean deviance without random effects; and by its leverages too, which for more effects
+    than observations go to one with rounding errors left of the deviance.
     """
     gone = []
     for c in components:
-        is_zero = (
-            c.mean_residual_df < BOUNDARY if c.is_term else float(np.max(c.dispersion)) < PERFECT * references[c.name]
-        )
+        is_zero = c.mean_residual_df < BOUNDARY
+        if not c.is_term:
+            is_zero |= float(np.max(c.dispersion)) < PERFECT * references[c.name]
         if is_zero and c.excess() < 1.0:
             gone.append(c)
     return gone

@@ -7,6 +7,7 @@ that exist are left alone.
 
 from hlik.plots.diagnostics import plot_diagnostics
 from hlik.plots.history import plot_history
+from hlik.plots.profile import plot_profile
 from hlik.plots.random_effects import plot_ranef
 
-__all__ = ["plot_diagnostics", "plot_history", "plot_ranef"]
+__all__ = ["plot_diagnostics", "plot_history", "plot_profile", "plot_ranef"]

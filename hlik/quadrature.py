@@ -76,9 +76,11 @@ class Blocks:
 
 
 def _prior_pattern(likelihood: HLikelihood) -> sp.csr_array:
-    """Which effects have a joint density: entries of the prior precision, shape (q, q)."""
-    q = likelihood.Z.shape[1]
-    return sp.csr_array(sp.eye_array(q))
+    """Which effects have a joint density: entries of the prior precision's lower triangle, shape (q, q)."""
+    lower = likelihood.prior_pattern
+    if lower is None:
+        return sp.csr_array(sp.eye_array(likelihood.Z.shape[1]))
+    return sp.csr_array((np.ones(lower.nnz), lower.indices, lower.indptr), shape=lower.shape).T.tocsr()
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ import scipy.sparse as sp
 
 from hlik.hlikelihood import HLikelihood, HPoint
 from hlik.linalg.bordered import Bordered
-from hlik.profile import Mode
+from hlik.profile import Mode, prior_inverse
 from hlik.quadrature import Blocks
 from hlik.terms import ResponseTerm
 
@@ -68,7 +68,7 @@ class SecondOrder:
         point, bordered = mode.point, mode.bordered
         if not point.v.size:
             return 0.0
-        kappa, kappa_v = bordered.row_quadratics(), bordered.inverse_diagonal()[1]
+        kappa, kappa_v = bordered.row_quadratics(), prior_inverse(self.likelihood, bordered)
         s_eta, s_v, _ = self.likelihood.curvature_slopes(point, kappa, kappa_v)
         slope = self.likelihood.model.Z.T @ s_eta + s_v
         second = 0.5 * float(slope @ bordered.factor_z.solve(slope))
@@ -80,7 +80,10 @@ class SecondOrder:
         most = max((term.n_predictors for term in likelihood.terms), default=0)
         total = 0.0
         for d in range(max(most, 1)):
-            step, step_v = _steps(point.weight[: likelihood.n_rows]), _steps(point.random_weight) * (d == 0)
+            step, step_v = (
+                _steps(point.weight[: likelihood.n_rows]),
+                _steps(point.random_weight[likelihood.prior.diagonal]) * (d == 0),
+            )
             direction = np.zeros(likelihood.n_rows)
             for term in likelihood.terms:
                 if d < term.n_predictors:
@@ -97,7 +100,7 @@ class SecondOrder:
                     slopes = change[term.rows].reshape(term.n_predictors, term.n) / step[own]
                     total += 2.0 * float(np.sum(blocks[:, d] * slopes))
             if d == 0 and point.v.size:
-                total += 2.0 * float(kappa_v @ (change_v / step_v))
+                total += 2.0 * float(kappa_v[likelihood.prior.diagonal] @ (change_v / step_v))
         return total
 
     def _case_forms(self, kappa: np.ndarray) -> list[np.ndarray]:
@@ -121,9 +124,10 @@ class SecondOrder:
             parts += _cube_coefficients(_third_derivatives(term, point), forms)
         v_part = np.zeros(point.v.size)
         model = self.likelihood.model
-        for effect, random in zip(model.random_effects, self.likelihood.random_terms, strict=True):
-            own = point.v[effect.index]
-            v_part[effect.index] = random.curvature_slopes(own, point.theta, np.full(own.size, 2.0))[0]
+        entries = self.likelihood.prior.entries
+        for effect, random, own in zip(model.random_effects, self.likelihood.random_terms, entries, strict=True):
+            twice = np.full(own.stop - own.start, 2.0)
+            v_part[effect.index] = random.curvature_slopes(point.v[effect.index], point.theta, twice)[0]
         return np.concatenate([*parts, v_part])
 
     def _cubes(self, coefficients: np.ndarray, bordered: Bordered) -> float:

@@ -86,6 +86,10 @@ class QuadratureProfile(Profile):
         self.sizes = np.append(self.blocks.size, 0)  # of every block, and of what belongs to none
         self.case_block = _case_blocks(likelihood, self.row_block[: likelihood.n_rows], self.blocks.size.size)
         self.case_sums = _summing(self.case_block, self.sizes.size)
+        lower = likelihood.prior_pattern
+        effects = np.arange(self.blocks.member.size)
+        self.prior_rows = effects if lower is None else lower.indices
+        self.prior_columns = effects if lower is None else np.repeat(effects, np.diff(lower.indptr))
         self.level_sums = _summing(self.blocks.member, self.sizes.size)
 
     def mode(self, psi: np.ndarray, beta: np.ndarray, v: np.ndarray) -> QuadratureMode:
@@ -185,12 +189,14 @@ class QuadratureProfile(Profile):
         return result
 
     def _forms(self, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``t' K t`` of every row of the design, (M,), and diag K, (q,)."""
+        """``t' K t`` of every row of the design, (M,), and K on the pattern of D, (nnz,)."""
         inside = self.row_block >= 0
         local = self.local[inside]
         kappa = np.zeros(self.row_block.size)
         kappa[inside] = np.einsum("id,ide,ie->i", local, K[self.row_block[inside]], local)
-        return kappa, K[self.blocks.member, self.blocks.position, self.blocks.position]
+        rows, columns = self.prior_rows, self.prior_columns
+        position = self.blocks.position
+        return kappa, K[self.blocks.member[rows], position[rows], position[columns]]
 
 
 def _cholesky_adjoint(root: np.ndarray, bar: np.ndarray) -> np.ndarray:

@@ -41,13 +41,23 @@ class GraphMap:
         self._columns, self._n_theta = columns, n_theta
         self._function = Interpreter([theta], [expression])
         self.size = int(np.size(self._function(np.zeros(n_theta))[0]))
+        self._last: tuple[bytes, np.ndarray] = (b"", np.zeros((0, n_theta)))
 
     def value(self, theta: np.ndarray) -> np.ndarray:
         """Values, shape (m,)."""
         return np.asarray(self._function(theta)[0], dtype=float)
 
     def jacobian(self, theta: np.ndarray) -> np.ndarray:
-        """Derivatives by automatic differentiation, shape (m, r): by rows or columns, whichever are fewer."""
+        """Derivatives by automatic differentiation, shape (m, r); those of the last theta are kept."""
+        key, last = np.asarray(theta, dtype=float).tobytes(), self._last
+        if last[0] != key:
+            matrix = self._differentiated(theta)
+            matrix.flags.writeable = False
+            last = self._last = (key, matrix)
+        return last[1]
+
+    def _differentiated(self, theta: np.ndarray) -> np.ndarray:
+        """By rows or columns, whichever are fewer."""
         matrix = np.zeros((self.size, self._n_theta))
         if self.size < self._columns.size or self._pushforward is None:
             for row, unit in enumerate(np.eye(self.size)):

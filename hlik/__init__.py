@@ -12,7 +12,9 @@ from hlik.fit import fit
 from hlik.hem import hem
 from hlik.inference.anova import anova
 from hlik.inference.contrasts import contrasts, wald_test
+from hlik.inference.intervals import confint
 from hlik.inference.predict import predict
+from hlik.inference.profile_table import profile
 from hlik.inference.residual_tests import residual_tests
 from hlik.inference.residuals import residuals
 from hlik.inference.simulate import simulate
@@ -33,6 +35,7 @@ __all__ = [
     "Pedigree",
     "__version__",
     "anova",
+    "confint",
     "contrasts",
     "fit",
     "from_formula",
@@ -43,8 +46,10 @@ __all__ = [
     "inspect",
     "plot_diagnostics",
     "plot_history",
+    "plot_profile",
     "plot_ranef",
     "predict",
+    "profile",
     "ranef",
     "reciprocal",
     "residual_tests",
@@ -59,7 +64,7 @@ FORMULA_MODULES = {"from_formula": "formulas", "from_matrices": "matrices", "hgl
 
 def __getattr__(name: str) -> object:
     """Load plots and formulas when first asked for: matplotlib's pyplot and formulae are slow to import."""
-    if name in ("plot_diagnostics", "plot_history", "plot_ranef"):
+    if name in ("plot_diagnostics", "plot_history", "plot_profile", "plot_ranef"):
         from hlik import plots
 
         return getattr(plots, name)

@@ -12,6 +12,7 @@ from hlik.fit import fit
 from hlik.hem import hem
 from hlik.inference.anova import anova
 from hlik.inference.contrasts import contrasts, wald_test
+from hlik.inference.criteria import criteria
 from hlik.inference.intervals import confint
 from hlik.inference.predict import predict
 from hlik.inference.profile_table import profile
@@ -19,6 +20,7 @@ from hlik.inference.residual_tests import residual_tests
 from hlik.inference.residuals import residuals
 from hlik.inference.simulate import simulate
 from hlik.inference.tables import ranef, summary
+from hlik.inference.variance_partition import variance_partition
 from hlik.inference_data import history
 from hlik.inspection import inspect
 from hlik.pedigree import Pedigree
@@ -37,6 +39,7 @@ __all__ = [
     "anova",
     "confint",
     "contrasts",
+    "criteria",
     "fit",
     "from_formula",
     "from_matrices",
@@ -56,6 +59,7 @@ __all__ = [
     "residuals",
     "simulate",
     "summary",
+    "variance_partition",
     "wald_test",
 ]
 

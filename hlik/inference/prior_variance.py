@@ -43,10 +43,10 @@ def row_variance(
 def _by_precision(
     effect: RandomEffect, precision: Precision, Z: sp.csr_array, theta: np.ndarray, is_fitted: bool
 ) -> np.ndarray:
-    if is_fitted:
-        return _by_factor(effect, precision, Z, theta)
     size = precision.coefficients.order if isinstance(precision.coefficients, InverseMap) else 0
     if not size or effect.variable.unconstrained_shape[-1] != size:
+        if is_fitted:
+            return _by_factor(effect, precision, Z, theta)
         raise ModelError(
             f"Random effect {effect.name!r} ({precision.description}) is one field: new levels of it are not known "
             f"without their places in it. Predict at the levels of the fit, or with random='zero'."

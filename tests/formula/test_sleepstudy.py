@@ -65,3 +65,37 @@ def test_independent_effects(make, estimator, published, likelihood):
     if make is from_formula:  # Bambi's Intercept is that of centred predictors
         assert float(idata.estimates["Intercept"]) == pytest.approx(published["Intercept"], rel=1e-7)
         assert float(idata.standard_errors["Intercept"]) == pytest.approx(published["se"][0], rel=1e-4)
+
+
+# lmer(Reaction ~ Days + (Days | Subject), sleepstudy, REML = FALSE and TRUE, control as above)
+CORRELATED = {
+    "ML": {
+        "se": (6.632122742, 1.502230214), "sigmas": (23.77975958946, 5.71679851393), "rho": 0.08132109343,
+        "sigma": 25.59190703649, "log_likelihood": -875.9696722,
+        "intercepts": (2.81578902, -40.04785492, -38.43249687), "slopes": (9.075506778, -8.644151662, -5.513470605),
+    },
+    "REML": {
+        "se": (6.824596695, 1.545789644), "sigmas": (24.74065799498, 5.92213765890), "rho": 0.06555123824,
+        "sigma": 25.59179572168, "log_likelihood": -871.814136,
+        "intercepts": (2.25855095, -40.39873808, -38.96040896), "slopes": (9.198975766, -8.619680615, -5.448856470),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CORRELATED)
+def test_correlated_effects(kind):
+    """1e-4 of the deviations, 1e-3 of a correlation near zero: as far as lme4's optimiser went."""
+    model = hlik.from_formula("Reaction ~ Days + (Days | Subject)", sleepstudy.load())
+    idata = hlik.fit(model, hlik.Laplace(reml=kind == "REML"), progressbar=False, draws=0)
+    published = CORRELATED[kind]
+    assert float(idata.fit["p_bv_h" if kind == "REML" else "p_v_h"]) == pytest.approx(
+        published["log_likelihood"], abs=1e-5
+    )
+    np.testing.assert_allclose(idata.estimates["Days|Subject_chol_stds"], published["sigmas"], rtol=1e-4)
+    assert float(idata.estimates["Days|Subject_chol_corr"][0, 1]) == pytest.approx(published["rho"], rel=1e-3)
+    assert float(idata.estimates["sigma"]) == pytest.approx(published["sigma"], rel=1e-5)
+    assert float(idata.estimates["Intercept"]) == pytest.approx(251.40510485, rel=1e-7)
+    assert float(idata.standard_errors["Intercept"]) == pytest.approx(published["se"][0], rel=1e-4)
+    assert float(idata.standard_errors["Days"]) == pytest.approx(published["se"][1], rel=1e-4)
+    effects = idata.estimates["Days|Subject"].to_numpy()[:3]
+    np.testing.assert_allclose(effects.T, [published["intercepts"], published["slopes"]], rtol=2e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -200,12 +201,18 @@ def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float, fixed: Mapping
         "fixed": json.dumps({name: np.asarray(value).tolist() for name, value in fixed.items()}),
         "estimator_name": fit.estimator.name,
         "likelihood": estimate.likelihood,
+        "fixed_design": _fingerprint(model.X),
         "n_iterations": len(fit.history),
         "seconds": fit.seconds,
         "seconds_reading": seconds_reading,
         "model": json.dumps(describe_model(model)),
     }
     return data
+
+
+def _fingerprint(X: np.ndarray) -> str:
+    """A digest of the fixed-effects design: restricted likelihoods compare only where it is the same."""
+    return hashlib.blake2b(np.ascontiguousarray(X).tobytes(), digest_size=16).hexdigest()
 
 
 def settings_of(estimator: Any) -> str:

@@ -10,10 +10,12 @@ from hlik.estimators.hl import HL
 from hlik.estimators.laplace import Laplace
 from hlik.fit import fit
 from hlik.hem import hem
+from hlik.inference.accessors import loglik, vcov
 from hlik.inference.anova import anova
 from hlik.inference.contrasts import contrasts, wald_test
 from hlik.inference.criteria import criteria
 from hlik.inference.intervals import confint
+from hlik.inference.lr_test import lr_test
 from hlik.inference.predict import predict
 from hlik.inference.profile_table import profile
 from hlik.inference.residual_tests import residual_tests
@@ -47,6 +49,8 @@ __all__ = [
     "hglm",
     "history",
     "inspect",
+    "loglik",
+    "lr_test",
     "plot_diagnostics",
     "plot_history",
     "plot_profile",
@@ -60,6 +64,7 @@ __all__ = [
     "simulate",
     "summary",
     "variance_partition",
+    "vcov",
     "wald_test",
 ]
 

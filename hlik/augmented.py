@@ -25,6 +25,7 @@ import numpy as np
 from hlik.errors import ModelError
 from hlik.linalg import Bordered, BorderedSystem, NotPositiveDefinite
 from hlik.model import HierarchicalModel, Response
+from hlik.precision import LOG_2PI, PrecisionPoint
 
 MAX_HALVINGS = 30
 MAX_ETA_STEP = 5.0  # on the scale of a log or a logit: further away the quasi-likelihood may be flat
@@ -33,10 +34,15 @@ SCALED_LINKS = {"identity", "inverse", "inverse_squared", "sqrt"}  # predictors 
 
 @dataclass(frozen=True, eq=False)
 class Dispersions:
-    """phi of each response and lam of each term at one theta; arrays of size 1 or of the response or term."""
+    """phi of each response and lam of each term at one theta; arrays of size 1 or of the response or term.
+
+    A term with a joint density has its precision among `precisions`, and 1 for lam: NaN where there is none that is
+    positive definite.
+    """
 
     phi: tuple[np.ndarray, ...]
     lam: tuple[np.ndarray, ...]
+    precisions: tuple[PrecisionPoint | None, ...] = ()
 
     def valid(self) -> bool:
         """Whether all are positive and finite."""
@@ -47,7 +53,8 @@ class Dispersions:
 class Point:
     """The augmented model at one (beta, v): predictor, weights, scores, quasi-likelihood.
 
-    `weight` and `score` have shape (N,), `random_weight` (the diagonal of D) and `random_score` shape (q,);
+    `weight` and `score` have shape (N,), `random_score` shape (q,), `random_weight` has the values of D on its pattern
+    (`HierarchicalModel.prior`): its diagonal, shape (q,), where no effects have a joint density;
     `objective` is ``-(sum(w d / phi) + sum(d(v) / lam)) / 2`` up to a function of y and phi, d(v) the deviances of the
     random effects.
     """
@@ -67,7 +74,14 @@ def dispersions(model: HierarchicalModel, theta: np.ndarray) -> Dispersions:
     """Evaluate phi(theta) and lam(theta); phi is 1 where the family has none."""
     one = np.ones(1)
     phi = tuple(one if r.dispersion is None else r.dispersion.value(theta) for r in model.responses)
-    return Dispersions(phi, tuple(e.dispersion.value(theta) for e in model.random_effects))  # type: ignore[union-attr]
+    if model.prior.matrix is None:
+        return Dispersions(phi, tuple(e.dispersion.value(theta) for e in model.random_effects))  # type: ignore[union-attr]
+    precisions = tuple(None if e.precision is None else e.precision.at(theta) for e in model.random_effects)
+    lam = [
+        e.dispersion.value(theta) if e.dispersion is not None else np.full(1, np.nan if found is None else 1.0)
+        for e, found in zip(model.random_effects, precisions, strict=True)
+    ]
+    return Dispersions(phi, tuple(lam), precisions)
 
 
 class AugmentedModel:
@@ -81,7 +95,7 @@ class AugmentedModel:
 
     def __init__(self, model: HierarchicalModel):
         self.model = model
-        self.system = BorderedSystem(model.X, model.Z, weights_may_be_negative=True)
+        self.system = BorderedSystem(model.X, model.Z, model.prior.matrix, weights_may_be_negative=True)
         self.is_canonical = all(r.link == r.family.canonical_link for r in model.responses)  # type: ignore[union-attr]
 
     def with_model(self, model: HierarchicalModel) -> AugmentedModel:
@@ -99,7 +113,7 @@ class AugmentedModel:
         """v at the mode of its density, shape (q,)."""
         v = np.zeros(self.model.n_random)
         for effect in self.model.random_effects:
-            v[effect.index] = effect.family.mode  # type: ignore[union-attr]
+            v[effect.index] = 0.0 if effect.family is None else effect.family.mode
         return v
 
     def at(self, beta: np.ndarray, v: np.ndarray, spread: Dispersions) -> Point | None:
@@ -123,14 +137,20 @@ class AugmentedModel:
             kernel = family.kernel(response.y, part, mu[rows], link)
             scale = response.weight / phi
             objective += float(kernel.sum() * scale[0] if scale.size == 1 else kernel @ scale)
-        random_weight, random_score = np.empty_like(v), np.empty_like(v)
-        for effect, lam in zip(self.model.random_effects, spread.lam, strict=True):
-            own, term = v[effect.index], effect.family
+        random_weight, random_score = np.empty(self.model.prior.nnz), np.empty_like(v)
+        for k, (effect, lam) in enumerate(zip(self.model.random_effects, spread.lam, strict=True)):
+            own, term, entries = v[effect.index], effect.family, self.model.prior.entries[k]
+            if effect.precision is not None:
+                random_weight[entries] = spread.precisions[k].values  # type: ignore[union-attr]
+                product = effect.precision.multiply(random_weight[entries], own)
+                random_score[effect.index] = -product
+                objective -= 0.5 * float(own @ product)
+                continue
             assert term is not None
             if not np.all(term.valid(own)):
                 return None
             curvature, slope = term.working(own)
-            random_weight[effect.index], random_score[effect.index] = curvature / lam, slope / lam
+            random_weight[entries], random_score[effect.index] = curvature / lam, slope / lam
             objective -= 0.5 * float(np.sum(term.deviance(own) / lam))
         if not np.isfinite(objective):
             return None
@@ -226,10 +246,37 @@ def deviance_components(response: Response, mu: np.ndarray) -> np.ndarray:
     return response.weight * response.family.unit_deviance(response.y, mu)
 
 
-def random_deviances(model: HierarchicalModel, v: np.ndarray) -> np.ndarray:
-    """Deviance components ``2 (k(mode) - k(v))`` of all random effects, shape (q,)."""
-    parts = [effect.family.deviance(v[effect.index]) for effect in model.random_effects]  # type: ignore[union-attr]
-    return np.concatenate(parts) if parts else np.zeros(0)
+def random_deviances(model: HierarchicalModel, v: np.ndarray, spread: Dispersions) -> np.ndarray:
+    """Deviance components ``2 (k(mode) - k(v))`` of all random effects, shape (q,).
+
+    An effect with a joint density has the square of its deviation from what the others predict, in standard deviations:
+    ``(Qv)_j^2 / Q_jj``.
+    """
+    parts = [np.zeros(0)]
+    for k, effect in enumerate(model.random_effects):
+        own = v[effect.index]
+        if effect.precision is None:
+            parts.append(effect.family.deviance(own))  # type: ignore[union-attr]
+        else:
+            values = spread.precisions[k].values  # type: ignore[union-attr]
+            diagonal = values[effect.precision.pattern.diagonal_positions()]
+            parts.append(effect.precision.multiply(values, own) ** 2 / diagonal)
+    return np.concatenate(parts)
+
+
+def random_log_density(model: HierarchicalModel, v: np.ndarray, spread: Dispersions) -> float:
+    """``log f(v)`` of all random effects."""
+    total = 0.0
+    for k, effect in enumerate(model.random_effects):
+        own = v[effect.index]
+        if effect.precision is None:
+            total += float(np.sum(effect.family.log_density(own, spread.lam[k])))  # type: ignore[union-attr]
+        else:
+            found = spread.precisions[k]
+            assert found is not None
+            form = float(own @ effect.precision.multiply(found.values, own))
+            total += 0.5 * (found.logdet - own.size * LOG_2PI - form)
+    return total
 
 
 def response_deviances(model: HierarchicalModel, mu: np.ndarray) -> np.ndarray:

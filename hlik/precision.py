@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from scipy.sparse.csgraph import connected_components
 from hlik.linalg import LowerPattern, SparseCholesky, lower_pattern
 from hlik.maps import ThetaMap
 
+MAX_SEPARATE = 10  # effects of a block that start with variances of their own
 LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -66,6 +68,9 @@ class Precision:
         log|Q|.
     description
         For `hlik.inspect`: what kind of precision it is.
+    variances
+        For starting values: typical variances as functions of theta, each with the numbers of the effects that it
+        belongs to.
     """
 
     pattern: LowerPattern
@@ -73,6 +78,7 @@ class Precision:
     coefficients: ThetaMap
     determinant: Determinant
     description: str = "normal with a precision matrix"
+    variances: tuple[tuple[ThetaMap, np.ndarray], ...] = ()
     _last: list[Any] = field(default_factory=list, repr=False)
 
     @property
@@ -121,6 +127,57 @@ class Precision:
         """``(a b' + b a') / 2`` on the pattern, off-diagonal entries twice: ``a'Qb`` is its product with Q's values."""
         rows, columns = self.pattern.indices, self.pattern.columns()
         return self.doubled(0.5 * (a[rows] * b[columns] + a[columns] * b[rows]))
+
+
+@dataclass(frozen=True, eq=False)
+class TypicalVariance:
+    """One over the mean of the diagonal of Q: the variance of an effect given the others."""
+
+    pattern: LowerPattern
+    matrices: sp.csc_array
+    coefficients: ThetaMap
+    size: int = 1
+
+    @cached_property
+    def _means(self) -> np.ndarray:
+        """The mean diagonal of every M_k, shape (K,)."""
+        diagonal = np.zeros(self.pattern.nnz)
+        diagonal[self.pattern.diagonal_positions()] = 1.0 / self.pattern.size
+        return self.matrices.T @ diagonal
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        """Its value, shape (1,)."""
+        return 1.0 / np.atleast_1d(self._means @ self.coefficients.value(theta))
+
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Derivatives, shape (1, r)."""
+        return -(self.value(theta) ** 2) * (self._means @ self.coefficients.jacobian(theta))[None, :]
+
+
+@dataclass(frozen=True, eq=False)
+class ElementMap:
+    """One element of a map."""
+
+    inner: ThetaMap
+    element: int
+    size: int = 1
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        """Its value, shape (1,)."""
+        return self.inner.value(theta)[self.element : self.element + 1]
+
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Derivatives, shape (1, r)."""
+        return self.inner.jacobian(theta)[self.element : self.element + 1]
+
+
+def matrix_precision(
+    pattern: LowerPattern, matrices: sp.csc_array, coefficients: ThetaMap, determinant: Determinant, description: str
+) -> Precision:
+    """A precision of known matrices with unknown coefficients."""
+    typical = TypicalVariance(pattern, matrices, coefficients)
+    variances = ((typical, np.arange(pattern.size)),)
+    return Precision(pattern, matrices, coefficients, determinant, description, variances)
 
 
 class BlockDeterminant:
@@ -238,7 +295,11 @@ def block_precision(covariance: ThetaMap, blocks: np.ndarray, description: str) 
     pattern = lower_pattern(sp.coo_array((np.ones(number.size), lower), shape=(blocks.size,) * 2))
     order = np.lexsort(lower)
     matrices = sp.csc_array((np.ones(number.size), (np.arange(number.size), number[order])))
-    return Precision(pattern, matrices, InverseMap(covariance, size), BlockDeterminant(count, size), description)
+    coefficients, determinant = InverseMap(covariance, size), BlockDeterminant(count, size)
+    if size > MAX_SEPARATE:
+        return matrix_precision(pattern, matrices, coefficients, determinant, description)
+    variances = tuple((ElementMap(covariance, k * (size + 1)), blocks[:, k]) for k in range(size))
+    return Precision(pattern, matrices, coefficients, determinant, description, variances)
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,8 +105,8 @@ def dispersion_state(
 ) -> DispersionState:
     """Leverages, deviances, G(theta) and the gamma GLMs' information."""
     leverage = bordered.leverages()
-    random_leverage = point.random_weight * bordered.inverse_diagonal()[1]
-    deviance = np.concatenate([response_deviances(model, point.mu), random_deviances(model, point.v)])
+    random_leverage = random_leverages(model, point, bordered)
+    deviance = np.concatenate([response_deviances(model, point.mu), random_deviances(model, point.v, spread)])
     residual_df = 1.0 - np.concatenate([leverage, random_leverage])
     components = tuple(_components(model, theta, deviance, residual_df))
     return DispersionState(
@@ -116,6 +116,17 @@ def dispersion_state(
         leverage,
         random_leverage,
     )
+
+
+def random_leverages(model: HierarchicalModel, point: Point, bordered: Bordered) -> np.ndarray:
+    """``(H^-1 D)_jj`` of the random effects, shape (q,): the part of each that its prior determines."""
+    if model.prior.matrix is None:
+        return point.random_weight * bordered.inverse_diagonal()[1]
+    products = point.random_weight * bordered.inverse_prior_pattern()
+    rows, columns = model.prior.matrix.indices, bordered.system.prior_pattern.columns()
+    below = np.where(rows == columns, 0.0, products)
+    q = model.n_random
+    return np.bincount(columns, weights=products, minlength=q) + np.bincount(rows, weights=below, minlength=q)
 
 
 def _components(
@@ -133,11 +144,13 @@ def _components(
 
 
 def _dispersed(model: HierarchicalModel) -> list[tuple[str, slice, ThetaMap]]:
-    """Name, rows and dispersion of every response that has one and of every term."""
+    """Name, rows and dispersion of every response that has one and of every term of independent effects."""
     found: list[tuple[str, slice, ThetaMap]] = [
         (r.name, r.rows, r.dispersion) for r in model.responses if r.dispersion is not None
     ]
     for effect in model.random_effects:
+        if effect.precision is not None:
+            continue
         assert effect.dispersion is not None
         rows = slice(model.n_rows + effect.index.start, model.n_rows + effect.index.stop)
         found.append((effect.name, rows, effect.dispersion))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hlik.augmented import Dispersions, Point
+from hlik.augmented import Dispersions, Point, random_deviances, random_log_density
 from hlik.estimators.base import Diagnostics, Estimate
 from hlik.estimators.dispersion import DispersionState
 from hlik.linalg.bordered import Bordered
@@ -64,16 +64,13 @@ def scalars(
     The determinants use the observed weights, so that p_v(h) is the Laplace approximation for every link (hglm uses
     the expected ones: the same for canonical links); NaN where `observed` is None, h having no maximum there.
     """
-    conditional, random = 0.0, 0.0
+    conditional = 0.0
     for response, phi in zip(model.responses, spread.phi, strict=True):
         assert response.family is not None
         conditional += float(
             np.sum(response.family.log_density(response.y, point.mu[response.rows], phi, response.weight))
         )
-    for effect, lam in zip(model.random_effects, spread.lam, strict=True):
-        assert effect.family is not None
-        random += float(np.sum(effect.family.log_density(point.v[effect.index], lam)))
-    h = conditional + random
+    h = conditional + random_log_density(model, point.v, spread)
     p, q = model.n_beta, model.n_random
     p_v = np.nan if observed is None else h - 0.5 * (observed.logdet_z() - q * LOG_2PI)
     p_bv = np.nan if observed is None else h - 0.5 * (observed.logdet() - (p + q) * LOG_2PI)
@@ -107,10 +104,9 @@ def diagnostics(model: HierarchicalModel, point: Point, spread: Dispersions, fou
         phi_all[rows] = phi
     residual = sign * np.sqrt(deviance)
     free = np.sqrt(phi_all * np.maximum(1.0 - found.leverage, 1e-12))
-    lam_all, random_deviance = np.empty(model.n_random), np.empty(model.n_random)
+    lam_all = np.empty(model.n_random)
     for effect, lam in zip(model.random_effects, spread.lam, strict=True):
         lam_all[effect.index] = lam
-        random_deviance[effect.index] = effect.family.deviance(point.v[effect.index])  # type: ignore[union-attr]
     return Diagnostics(
         eta=point.eta,
         fitted=point.mu,
@@ -121,6 +117,6 @@ def diagnostics(model: HierarchicalModel, point: Point, spread: Dispersions, fou
         residual_pearson=pearson,
         residual_studentised=residual / free,
         random_leverage=found.random_leverage,
-        random_deviance=random_deviance,
+        random_deviance=random_deviances(model, point.v, spread),
         random_dispersion=lam_all,
     )

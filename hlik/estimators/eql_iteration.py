@@ -14,6 +14,7 @@ from hlik.estimators.dispersion_slope import Slopes, slopes
 from hlik.estimators.dispersion_step import Proposal, Trail, active_parameters, follow, propose, vanished
 from hlik.estimators.eql_finish import UNKNOWN_SHARE
 from hlik.estimators.eql_mean import MeanSolution, solve_mean
+from hlik.estimators.joint_dispersion import JointStep, Vanished, joint_step
 
 TIGHT = 1e-12  # standard errors: the last (beta, v) is solved to rounding
 MAX_HALVINGS = 30
@@ -38,12 +39,13 @@ class Solved:
     spread: Dispersions
     mean: MeanSolution
     found: DispersionState
-    gone: list[Component]
+    gone: list[Component | Vanished]
     active: np.ndarray
     drive: np.ndarray
     slopes: Slopes
     trail: Trail
     proposal: Proposal
+    joint: JointStep | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,8 @@ class EQLState:
 def solve(state: EQLState, tolerance: float) -> Solved:
     """Solve for (beta, v) at the state's theta, to `tolerance` standard errors, and ask for a step on theta."""
     model, theta, spread = state.augmented.model, state.theta, state.spread
+    if model.prior.matrix is not None:
+        return _solve_jointly(state, tolerance)
     mean = solve_mean(state.augmented, state.point, spread, tolerance, state.correction)
     found = dispersion_state(model, theta, spread, mean.point, mean.expected)
     gone = vanished(found.components, state.references)
@@ -82,6 +86,35 @@ def solve(state: EQLState, tolerance: float) -> Solved:
     trail = _trail(state, found, drive, solution, slope.exact and state.correction is None)
     proposal = propose(found.components, drive, solution.information, slope.score, active, trail)
     return Solved(theta, spread, mean, found, gone, active, drive, slope, trail, proposal)
+
+
+def _solve_jointly(state: EQLState, tolerance: float) -> Solved:
+    """As `solve`, for effects with joint densities."""
+    last = None if state.solved is None else state.solved.joint
+    found = joint_step(
+        state.augmented,
+        state.point,
+        state.theta,
+        state.spread,
+        state.correction,
+        state.references,
+        tolerance,
+        last,
+    )
+    step = found.proposal.step
+    return Solved(
+        state.theta,
+        state.spread,
+        found.mean,
+        found.found,
+        found.gone,
+        found.active,
+        step,
+        found.slopes,
+        Trail(),
+        found.proposal,
+        found,
+    )
 
 
 def _trail(state: EQLState, found: DispersionState, drive: np.ndarray, solution: GammaSolution, exact: bool) -> Trail:

@@ -74,9 +74,8 @@ def solve_mean(
         if decrement <= tolerance or stuck or taken == 0.0 or (linear and step == 2):
             break
         before = decrement
-    rounding = (
-        8.0 * EPS * float(np.sqrt(np.sum(point.weight * point.eta**2) + np.sum(point.random_weight * point.v**2)))
-    )
+    prior = point.random_weight[augmented.model.prior.diagonal]
+    rounding = 8.0 * EPS * float(np.sqrt(np.sum(point.weight * point.eta**2) + np.sum(prior * point.v**2)))
     return MeanSolution(point, expected, observed, step, decrement, rounding)
 
 
@@ -102,4 +101,4 @@ def is_linear(model: HierarchicalModel) -> bool:
     return all(
         r.family.name == "normal" and r.link.name == "identity"  # type: ignore[union-attr]
         for r in model.responses
-    ) and all(e.family.name == "normal" for e in model.random_effects)  # type: ignore[union-attr]
+    ) and all(e.family is None or e.family.name == "normal" for e in model.random_effects)

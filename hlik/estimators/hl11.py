@@ -47,6 +47,7 @@ def _random_weight_slopes(model: HierarchicalModel, point: Point, spread: Disper
     """dD/dv = -k'''(v)/lam, shape (q,); zero for normal effects."""
     slopes = np.zeros(model.n_random)
     for effect, lam in zip(model.random_effects, spread.lam, strict=True):
-        assert effect.family is not None
+        if effect.family is None:  # a joint density is normal
+            continue
         slopes[effect.index] = -effect.family.kernel_derivatives(point.v[effect.index], 3)[3] / lam
     return slopes

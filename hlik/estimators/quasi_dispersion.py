@@ -16,6 +16,7 @@ from hlik.errors import ModelError
 from hlik.links import LINKS
 from hlik.maps import LinkMap, ThetaMap
 from hlik.model import HierarchicalModel, Parameter, Response, Variable
+from hlik.precision import BlockRoot, Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,10 @@ def with_quasi_dispersion(model: HierarchicalModel, setting: str | Mapping[str, 
     effects = tuple(
         replace(
             effect,
-            dispersion=PaddedMap(effect.dispersion, model.n_theta, n_theta),  # type: ignore[arg-type]
-            scale_map=None if effect.scale_map is None else PaddedMap(effect.scale_map, model.n_theta, n_theta),
+            dispersion=_padded(effect.dispersion, model.n_theta, n_theta),
+            scale_map=_padded(effect.scale_map, model.n_theta, n_theta),
+            precision=_padded_precision(effect.precision, model.n_theta, n_theta),
+            root=_padded_root(effect.root, model.n_theta, n_theta),
         )
         for effect in model.random_effects
     )
@@ -73,6 +76,22 @@ def with_quasi_dispersion(model: HierarchicalModel, setting: str | Mapping[str, 
         parameters=tuple(parameters),
         n_theta=n_theta,
     )
+
+
+def _padded(inner: ThetaMap | None, size: int, n_theta: int) -> ThetaMap | None:
+    return None if inner is None else PaddedMap(inner, size, n_theta)
+
+
+def _padded_precision(precision: Precision | None, size: int, n_theta: int) -> Precision | None:
+    if precision is None:
+        return None
+    variances = tuple((PaddedMap(found, size, n_theta), members) for found, members in precision.variances)
+    coefficients = PaddedMap(precision.coefficients, size, n_theta)
+    return replace(precision, coefficients=coefficients, variances=variances, _last=[])
+
+
+def _padded_root(root: BlockRoot | None, size: int, n_theta: int) -> BlockRoot | None:
+    return None if root is None else replace(root, matrix=PaddedMap(root.matrix, size, n_theta))
 
 
 def _designs(model: HierarchicalModel, setting: str | Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse as sp
 from scipy import optimize
+from scipy.sparse.linalg import spsolve
 
 from hlik.augmented import AugmentedModel, Dispersions, deviance_components
 from hlik.errors import ModelError
@@ -61,7 +62,6 @@ def start_v(
     given = [effect for effect in model.random_effects if effect.name in start]
     values = {p.name: beta[p.index] for p in model.fixed_effects}
     for effect in given:
-        assert effect.family is not None
         u = np.ravel(start[effect.name])
         if effect.location is not None:
             form = model.forms[effect.name]
@@ -70,6 +70,11 @@ def start_v(
             u = u - evaluate(form, values | others | {effect.name: np.zeros(effect.levels)}).ravel()
         elif effect.scale_map is not None:
             u = u * effect.scale_map.value(theta)
+        elif effect.root is not None:
+            u = spsolve(sp.csc_array(effect.root.inverse(theta)), u)
+        if effect.family is None:
+            v[effect.index] = u
+            continue
         own = effect.family.v(u) if effect.wide is None else effect.wide.scores(u)
         if not np.all(effect.family.valid(own)):
             raise ModelError(f"start[{effect.name!r}] is outside the support of {effect.name!r}.")
@@ -165,19 +170,26 @@ def start_theta(
     """
     if not model.n_theta:
         return np.zeros(0)
-    phi, lam = target_dispersions(model, beta, v)
+    phi, _ = targets = target_dispersions(model, beta, v)
     maps: list[tuple[ThetaMap, float]] = [
         (response.dispersion, value)
         for response, value in zip(model.responses, phi, strict=True)
         if response.dispersion
     ]
-    maps += [(effect.dispersion, value) for effect, value in zip(model.random_effects, lam, strict=True)]  # type: ignore[misc]
+    n_responses = len(maps)
+    for effect, value in zip(model.random_effects, targets[1], strict=True):
+        if effect.precision is None:
+            maps.append((effect.dispersion, value))  # type: ignore[arg-type]
+        else:
+            share = _working_shares(model, beta, v, phi)
+            variances = effect.precision.variances
+            maps += [(found, _target_lam(model, effect, share, members)) for found, members in variances]
     theta = _solve_maps(maps, model.n_theta)
     for parameter in model.dispersion_parameters:
         if parameter.name in start:
             theta[parameter.index] = unconstrained(parameter, np.asarray(start[parameter.name], float), theta)
     for k, (dispersion, target) in enumerate(maps):
-        low, high = PHI_BOUNDS if k < len(maps) - len(lam) else LAM_BOUNDS
+        low, high = PHI_BOUNDS if k < n_responses else LAM_BOUNDS
         theta = _between(dispersion, theta, low * target, high * target)
     return theta
 
@@ -198,33 +210,50 @@ def _between(dispersion: ThetaMap, theta: np.ndarray, low: float, high: float) -
 def target_dispersions(model: HierarchicalModel, beta: np.ndarray, v: np.ndarray) -> tuple[list[float], list[float]]:
     """A value of phi for every response and of lam for every term."""
     eta = model.offset + model.X @ beta + (model.Z @ v if v.size else 0.0)
-    phi, share = [], np.empty(model.n_rows)
+    phi = []
     for r in model.responses:
         assert r.family is not None
         assert r.link is not None
-        mu, weight, _ = r.family.working(r.y, eta[r.rows], r.link, 1.0, r.weight)
+        mu, _, _ = r.family.working(r.y, eta[r.rows], r.link, 1.0, r.weight)
         mean = float(deviance_components(r, mu).sum()) / max(r.size - model.n_beta, 1)
         phi.append(0.6 * mean if np.isfinite(mean) and mean > 0 else 1.0)
-        share[r.rows] = weight / phi[-1]
+    share = _working_shares(model, beta, v, phi)
     return phi, [_target_lam(model, effect, share) for effect in model.random_effects]
 
 
-def _target_lam(model: HierarchicalModel, effect: RandomEffect, share: np.ndarray) -> float:
+def _working_shares(model: HierarchicalModel, beta: np.ndarray, v: np.ndarray, phi: list[float]) -> np.ndarray:
+    """Weights of the working responses at these dispersions, shape (N,)."""
+    eta = model.offset + model.X @ beta + (model.Z @ v if v.size else 0.0)
+    share = np.empty(model.n_rows)
+    for r, own in zip(model.responses, phi, strict=True):
+        share[r.rows] = r.family.working(r.y, eta[r.rows], r.link, 1.0, r.weight).weight / own  # type: ignore
+    return share
+
+
+def _target_lam(
+    model: HierarchicalModel, effect: RandomEffect, share: np.ndarray, members: np.ndarray | None = None
+) -> float:
     """lam at which the term's effects add 0.66 / K of its variance to the working response.
 
-    `share` are the rows' weights. Where the link has a scale of its own, effects with a standard deviation above 1.4
-    are no start.
+    `share` are the rows' weights, `members` the numbers of some of its effects. Where the link has a scale of its own,
+    effects with a standard deviation above 1.4 are no start.
     """
-    assert effect.family is not None
     own = (model.Z.indices >= effect.index.start) & (model.Z.indices < effect.index.stop)
+    if members is not None:
+        chosen = np.zeros(model.n_random, dtype=bool)
+        chosen[effect.index.start + members] = True
+        own &= chosen[model.Z.indices]
     rows = np.repeat(np.arange(model.n_rows, dtype=np.int32), np.diff(model.Z.indptr))[own]
     touched = np.zeros(model.n_rows, dtype=bool)
     touched[rows] = True
     size = float(model.Z.data[own] ** 2 @ share[rows]) / max(int(touched.sum()), 1)
     lam = 0.66 / len(model.random_effects) / size if np.isfinite(size) and size > 0 else 1.0
     links = {r.link.name for r in model.responses if r.link is not None}
-    if not links & {"identity", "inverse", "sqrt", "inverse_squared"} or effect.family.name != "normal":
+    normal = effect.family is None or effect.family.name == "normal"
+    if not links & {"identity", "inverse", "sqrt", "inverse_squared"} or not normal:
         lam = min(lam, 2.0)
+    if effect.family is None:
+        return lam
     return lam * float(effect.family.working(np.array([effect.family.mode])).weight[0])
 
 

@@ -80,8 +80,6 @@ def _structured(walker: Walker, rv: GraphVariable, index: slice, layout: ThetaLa
     if isinstance(found, BlockStructure) and found.root is not None:
         matrix = _whole_map(walker, found.root, layout, found.blocks.shape[1] ** 2)
         root = None if matrix is None else BlockRoot(matrix, found.blocks)
-    if obstacle is None:
-        obstacle = f"random effect {rv.name!r} has a joint density ({name}): EQL takes independent effects"
     location = walker.locations.get(rv.name)
     return RandomEffect(
         variable,

@@ -36,7 +36,7 @@ from hlik.distributions.structure import PrecisionStructure
 from hlik.graph import forms as fm
 from hlik.graph.walk import Walker
 from hlik.linalg import LowerPattern
-from hlik.precision import Determinant, Precision, PriorPattern, block_precision
+from hlik.precision import Determinant, Precision, PriorPattern, block_precision, matrix_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,12 +122,12 @@ class MatrixStructure:
         determinant = self.determinant or self.matrices
         what = "normal with a sparse precision matrix"
         if self.count == 1:
-            return Precision(pattern, columns, maps[0], determinant, what)
+            return matrix_precision(pattern, columns, maps[0], determinant, what)
         several = PriorPattern.of([pattern.size] * self.count, [pattern] * self.count).matrix
         assert several is not None
         whole = LowerPattern(several.indptr.astype(np.int64), several.indices.astype(np.int32))
         tiled = sp.csc_array(sp.vstack([columns] * self.count))
-        return Precision(whole, tiled, maps[0], _Several(determinant, self.count), what)
+        return matrix_precision(whole, tiled, maps[0], _Several(determinant, self.count), what)
 
 
 @dataclass(frozen=True, eq=False)

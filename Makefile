@@ -2,6 +2,7 @@
 #   make demo       fit the seed-germination data and look at the result
 #   make test       lint, types, fast tests, notebooks
 #   make test-all   the same with the slow tests
+#   make docs       build the documentation into site/, notebooks executed
 #   make bench      time and memory beside other packages; some of it: make bench BENCH="--quick"
 # Another Python: make test PYTHON=python3.12. Another place for the environment: VENV=/somewhere/else.
 
@@ -19,7 +20,7 @@ PYTEST     := $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-all lint format types fast-tests all-tests notebooks bench clean
+.PHONY: help demo install test test-all lint format types fast-tests all-tests notebooks docs bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -55,6 +56,12 @@ ifneq ($(NOTEBOOKS),)
 	$(PYTEST) --nbmake --nbmake-timeout=300 $(NOTEBOOKS)
 endif
 
+# The cache of executed notebooks knows nothing of changes in hlik: it goes first. The variable stops an announcement.
+docs: $(VENV)/.installed-docs
+	rm -rf .cache
+	$(ONE_THREAD) NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
 # The peers from PyPI in an environment of their own; lme4 and glmmTMB where R has them (benchmarks/requirements.txt).
 PEERS := benchmarks/.venv
 
@@ -67,7 +74,7 @@ $(PEERS)/.installed: benchmarks/requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(PEERS) benchmarks/.data $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
+	rm -rf $(PEERS) benchmarks/.data $(VENV) .cache site .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
 
 # The stamps make the second run quick: the environment is renewed only when pyproject.toml has changed.
 # Making an environment where there is one keeps what is installed in it.
@@ -84,3 +91,7 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.created
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.created
 	$(PIP) install --editable ".[dev,bambi]"
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml $(VENV)/.created
+	$(PIP) install --editable ".[dev,bambi,docs]"
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed

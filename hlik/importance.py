@@ -91,6 +91,7 @@ class ImportanceLikelihood:
     _token: str = field(default_factory=lambda: uuid4().hex)
     _payloads: list[Any] = field(default_factory=list)
     _memory: dict[bytes, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _derivatives: dict[tuple[bytes, bool], Derivatives] = field(default_factory=dict)
 
     @property
     def draws(self) -> int:
@@ -147,7 +148,15 @@ class ImportanceLikelihood:
         return np.exp(2 * self.log_norm(psi) - self._sums(psi)[1])
 
     def derivatives(self, psi: np.ndarray, hessian: bool = True) -> Derivatives:
-        """Gradient, Hessian and Monte Carlo error of both l and its gradient."""
+        """Gradient, Hessian and Monte Carlo error of both l and its gradient; the last ones are remembered."""
+        for found in ((psi.tobytes(), True), (psi.tobytes(), hessian)):
+            if found in self._derivatives:
+                return self._derivatives[found]
+        while len(self._derivatives) >= 4:
+            del self._derivatives[next(iter(self._derivatives))]
+        return self._derivatives.setdefault((psi.tobytes(), hessian), self._differentiate(psi, hessian))
+
+    def _differentiate(self, psi: np.ndarray, hessian: bool) -> Derivatives:
         norm = self.log_norm(psi)
         size, count = psi.size, self.problem.blocks.count
         R = self.randomisations
@@ -207,4 +216,4 @@ class ImportanceLikelihood:
         few = max(1, min(randomisations, self.randomisations))
         if few == self.randomisations:
             return self
-        return replace(self, randomisations=few, _memory={})
+        return replace(self, randomisations=few, _memory={}, _derivatives={})

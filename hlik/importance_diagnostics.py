@@ -10,6 +10,7 @@ import numpy as np
 from hlik.importance import ImportanceLikelihood
 
 RELIABLE = 0.7  # Pareto k above which the mean of the weights is not to be trusted (Vehtari et al. 2024)
+HARMLESS = 0.8  # of the draws are effective: a tail of no weight, whatever its shape
 HOPELESS = 1.0  # beyond it the weights have no finite mean, and more draws do not help
 MOST_BLOCKS = 2000  # whose Pareto k is computed, a millisecond each: those with the fewest effective draws
 MOST_WEIGHTS = 20_000_000
@@ -43,25 +44,29 @@ class Weights:
     used: int
 
     @property
-    def worst(self) -> int:
-        """The block with the largest Pareto k."""
-        return int(np.nanargmax(self.pareto_k))
+    def bad(self) -> np.ndarray:
+        """Blocks that cannot be trusted: Pareto k above 0.7, and a tail that matters, (B,).
+
+        Weights that are nearly constant have tails of any shape, and of no consequence: where 80 % of the draws are
+        effective, Pareto k is not looked at.
+        """
+        return (self.pareto_k > RELIABLE) & (self.effective < HARMLESS * self.draws)
 
     @property
     def are_reliable(self) -> bool:
-        """Whether every Pareto k is at most 0.7."""
-        return bool(np.nanmax(self.pareto_k) <= RELIABLE)
+        """Whether no block is bad."""
+        return not self.bad.any()
 
     @property
     def are_hopeless(self) -> bool:
-        """Whether a Pareto k is above 1 with thousands of draws."""
-        return bool(np.nanmax(self.pareto_k) > HOPELESS and self.used >= FEW)
+        """Whether a bad block has a Pareto k above 1 with thousands of draws."""
+        return bool(np.any(self.bad & (self.pareto_k > HOPELESS)) and self.used >= FEW)
 
     def verdict(self) -> str:
         """That, and where, importance sampling fails."""
-        k, b = float(self.pareto_k[self.worst]), self.worst
-        count = int(np.sum(self.pareto_k > RELIABLE))
-        more = f" (and {count - 1} more of {self.size.size} blocks)" if count > 1 else ""
+        b = int(np.argmax(np.where(self.bad, self.pareto_k, -np.inf)))
+        k, count = float(self.pareto_k[b]), int(self.bad.sum())
+        more = f" (so have {count - 1} more of {self.size.size} blocks)" if count > 1 else ""
         return (
             f"stopped: importance sampling fails here: the weights of block {b} with {self.size[b]:,} random effects "
             f"have Pareto k = {k:.2f}, above {RELIABLE}, and {self.effective[b]:.0f} effective of {self.draws:,} draws"

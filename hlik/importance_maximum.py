@@ -11,6 +11,7 @@ from hlik.importance import Derivatives, ImportanceLikelihood
 
 FAILED = 1e100  # stands for minus l where a block has no weight left
 ENOUGH = 4096  # draws that make the Hessians of the search
+FLAT = 1e-8  # of the largest curvature: what is smaller is called flat
 PLENTY = 32_768  # draws that make the last one: standard errors need not have the precision of the estimates
 
 
@@ -26,6 +27,8 @@ class Maximum:
         l there.
     derivatives
         Of l there.
+    hessian
+        Second derivatives of l.
     covariance
         Inverse of minus the Hessian, NaN for parameters that are not active and where it is not positive definite.
     mcse
@@ -41,6 +44,7 @@ class Maximum:
     psi: np.ndarray
     value: float
     derivatives: Derivatives
+    hessian: np.ndarray
     covariance: np.ndarray
     mcse: np.ndarray
     bias: np.ndarray
@@ -78,8 +82,10 @@ def maximise(
     reach
         How far from the start the search may go, in standard errors.
     """
-    root = _root(covariance, active)
     coarse = likelihood.fewer(-(-ENOUGH // likelihood.n))
+    if active.any() and np.isfinite(likelihood.value(psi)):
+        active = active & _moves(coarse, psi, covariance)
+    root = _root(covariance, active)
 
     def at(z: np.ndarray) -> np.ndarray:
         return psi + root @ z
@@ -91,7 +97,7 @@ def maximise(
         return -value if np.isfinite(value) else FAILED
 
     def slope(z: np.ndarray) -> np.ndarray:
-        return -(root.T @ likelihood.derivatives(at(z), hessian=False).gradient)
+        return -(root.T @ likelihood.derivatives(at(z), hessian=coarse is likelihood).gradient)
 
     def curvature(z: np.ndarray) -> np.ndarray:
         hessian = coarse.derivatives(at(z)).hessian
@@ -117,6 +123,30 @@ def maximise(
     return at_maximum(likelihood, at(z), active, moved=float(np.linalg.norm(z)))
 
 
+def _moves(likelihood: ImportanceLikelihood, psi: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Whether l changes with each element of psi at all: the search leaves the others where they are."""
+    found = likelihood.derivatives(psi)
+    assert found.hessian is not None
+    variance = np.diag(covariance)
+    scale = np.sqrt(np.where(np.isfinite(variance) & (variance > 0), variance, 1.0))
+    slope = np.abs(found.gradient) * scale
+    curvature = np.abs(found.hessian * scale[:, None] * scale).max(axis=1)
+    return (slope > FLAT * max(slope.max(), 1.0)) | (curvature > FLAT * curvature.max())
+
+
+def flat_direction(maximum: Maximum, active: np.ndarray) -> int | None:
+    """The element of psi that stands out where l is flat: minus the Hessian is singular there; None where it is not."""
+    hessian = maximum.hessian[np.ix_(active, active)]
+    scale = np.sqrt(np.abs(np.diag(hessian)))
+    places = np.flatnonzero(active)
+    if np.any(scale <= FLAT * scale.max(initial=1e-300)):
+        return int(places[np.argmin(scale)])
+    values, vectors = np.linalg.eigh(-hessian / np.outer(scale, scale))
+    if values.size and abs(values[0]) < FLAT * values[-1]:
+        return int(places[np.argmax(np.abs(vectors[:, 0]))])
+    return None
+
+
 def at_maximum(likelihood: ImportanceLikelihood, psi: np.ndarray, active: np.ndarray, moved: float = 0.0) -> Maximum:
     """What is to be said of a point: covariance, Monte Carlo error, Newton step."""
     some = likelihood.fewer(-(-PLENTY // likelihood.n))
@@ -133,7 +163,7 @@ def at_maximum(likelihood: ImportanceLikelihood, psi: np.ndarray, active: np.nda
         bias[active] = inverse @ derivatives.bias[active]
         gradient = derivatives.gradient[active]
         decrement = float(np.sqrt(gradient @ inverse @ gradient))
-    return Maximum(psi, likelihood.value(psi), derivatives, covariance, mcse, bias, decrement, moved)
+    return Maximum(psi, likelihood.value(psi), derivatives, hessian, covariance, mcse, bias, decrement, moved)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray | None:

@@ -18,7 +18,7 @@ from hlik.executors import check_executor
 from hlik.hlikelihood import HLikelihood
 from hlik.importance import ImportanceLikelihood
 from hlik.importance_diagnostics import Weights, weights_at
-from hlik.importance_maximum import Maximum, maximise
+from hlik.importance_maximum import Maximum, flat_direction, maximise
 from hlik.importance_points import MAX_DIMENSION
 from hlik.importance_proposal import Proposal, glmm_proposal, laplace_proposal
 from hlik.importance_tasks import Problem
@@ -92,9 +92,9 @@ class MCLA:
     exact gradients with the weights held. A block of d effects takes ``d ** 2`` operations a draw.
 
     Reliable where the weights have a finite variance: ``sample_stats`` has the Pareto shape k of each block's weights
-    (Vehtari et al. 2024), which should be below 0.7, and the effective number of draws. Where k is larger the status
-    says that importance sampling fails, and Monte Carlo EM should be used. Blocks of hundreds of weakly informed
-    effects fail. Bias: of order 1/m, counted into the Monte Carlo error that has to be met.
+    (Vehtari et al. 2024), which should be below 0.7, and the effective number of draws. Where k is larger, and fewer
+    than 80 % of the draws are effective, the status says that importance sampling fails: use Monte Carlo EM. Blocks
+    of hundreds of weakly informed effects fail. Bias: of order 1/m, counted into the Monte Carlo error asked for.
 
     Random effects are reported by their conditional means at the estimate; the result's ``posterior`` resamples them
     from the weighted draws. Monte Carlo errors of the parameters are in the group ``monte_carlo_errors``.
@@ -349,7 +349,11 @@ class MCLAState:
             return self.weights.verdict()
         if not (met and self.weights.are_reliable) and not full:
             return RUNNING
-        if not np.isfinite(self.maximum.decrement) and self._active(self.psi).any():
+        active = self._active(self.psi)
+        flat = flat_direction(self.maximum, active)
+        if flat is not None:
+            return f"stopped: the likelihood is flat in {self._name(flat)}: fix it, or simplify the model"
+        if not np.isfinite(self.maximum.decrement) and active.any():
             return "stopped: the likelihood has no maximum here: its Hessian is not negative definite"
         if self.maximum.decrement > 10 * settings.tol:
             return "stopped: the search ended before the maximum: pass better start values, or raise max_trust_radius"
@@ -358,6 +362,13 @@ class MCLAState:
             return f"stopped: the Monte Carlo error is {worst:.1%} of a standard error at max_m={settings.max_m} draws"
         names = boundary_terms(self.model, self.objective.mode(self.psi))
         return "boundary: " + "; ".join(f"variance of {n!r} estimated at zero" for n in names) if names else CONVERGED
+
+    def _name(self, place: int) -> str:
+        """The parameter that an element of psi belongs to."""
+        p = self.model.n_beta
+        parameters = self.model.fixed_effects if place < p else self.model.dispersion_parameters
+        own = place if place < p else place - p
+        return next(repr(one.name) for one in parameters if one.index.start <= own < one.index.stop)
 
 
 def _metric(found: np.ndarray, old: np.ndarray) -> np.ndarray:

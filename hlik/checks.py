@@ -148,7 +148,8 @@ def _separating_direction(signed: np.ndarray, inside: np.ndarray) -> np.ndarray 
 def _warn_empty_levels(model: HierarchicalModel) -> None:
     """Levels of a grouping factor that no observation has keep their prior; often a sign of a wrong index.
 
-    Effects of a design matrix (``Z @ u``: animals without records, say) often have such columns: no warning there.
+    Effects of a design matrix (``Z @ u``: animals without records, say) often have such columns, and correlated
+    effects (relatives, neighbours) are told something by the others: no warning there.
     """
     if not model.n_random:
         return
@@ -156,7 +157,7 @@ def _warn_empty_levels(model: HierarchicalModel) -> None:
     counts = np.bincount(Z.indices, weights=Z.data != 0, minlength=model.n_random)
     for effect in model.random_effects:
         empty = np.flatnonzero(counts[effect.index] == 0)
-        is_factor = counts[effect.index].sum() <= model.n_rows
+        is_factor = counts[effect.index].sum() <= model.n_rows and effect.precision is None
         if empty.size and is_factor:
             labels = labels_of(model.coords, effect.variable, effect.name, empty[:5])
             shown = ", ".join(labels) + (", ..." if empty.size > 5 else "")
@@ -166,3 +167,15 @@ def _warn_empty_levels(model: HierarchicalModel) -> None:
                 DataWarning,
                 stacklevel=4,
             )
+
+
+def invalid_precision(model: HierarchicalModel, theta: np.ndarray) -> str | None:
+    """A sentence on the first random effect whose precision is not positive definite at theta; None where all are."""
+    for effect in model.random_effects:
+        if effect.precision is not None and effect.precision.at(theta) is None:
+            domain = getattr(effect.precision.determinant, "domain", "its covariance matrix must be positive definite")
+            return (
+                f"The precision of random effect {effect.name!r} is not positive definite at the starting or fixed "
+                f"values: {domain}."
+            )
+    return None

@@ -92,8 +92,9 @@ def logdet_graph(structure: PrecisionStructure, c: TensorVariable) -> TensorVari
     eigenvalues = structure.eigenvalues
     if eigenvalues is None:
         return LogDeterminant(structure)(c)  # type: ignore[return-value]
-    found = pt.dot(c, eigenvalues)
-    return pt.switch(pt.all(found > 0), pt.sum(pt.log(pt.abs(found))), -np.inf)
+    found = pt.dot(c, np.hstack([eigenvalues, structure.positive]))
+    n = structure.size
+    return pt.switch(pt.all(found > 0), pt.sum(pt.log(pt.abs(found[:n]))), -np.inf)
 
 
 def random_variable(op: PrecisionNormalRV, mu: Any, coefficients: Any, **kwargs: Any) -> TensorVariable:

@@ -8,11 +8,9 @@ import numpy as np
 import pytensor.tensor as pt
 import scipy.sparse as sp
 from pytensor.tensor.variable import TensorVariable
-from scipy import linalg
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from hlik.distributions.random_variable import PrecisionNormal, PrecisionNormalRV, random_variable
-from hlik.distributions.structure import SPECTRAL_SIZE, PrecisionStructure, symmetric
+from hlik.distributions.structure import SPECTRAL_SIZE, PrecisionStructure, outer_eigenvalues, symmetric
 from hlik.errors import ModelError
 
 
@@ -41,27 +39,8 @@ def rho_range(D: Any) -> tuple[float, float]:
     >>> tuple(round(limit, 4) for limit in rho_range(path))
     (-0.7071, 0.7071)
     """
-    matrix = symmetric(D, "D")
-    if matrix.shape[0] <= SPECTRAL_SIZE:
-        found = linalg.eigvalsh(matrix.toarray())
-        smallest, largest = float(found[0]), float(found[-1])
-    else:
-        smallest, largest = -_largest_eigenvalue(-matrix), _largest_eigenvalue(matrix)
+    smallest, largest = outer_eigenvalues(symmetric(D, "D"))
     return (1 / smallest if smallest < 0 else -np.inf), (1 / largest if largest > 0 else np.inf)
-
-
-def _largest_eigenvalue(D: sp.csc_array) -> float:
-    """By Lanczos' method on ``(bound I - D)^-1``, where `bound`, a little above the sums of rows, is no eigenvalue.
-
-    There the outer eigenvalues lie far apart, which those of D, on a large map, do not.
-    """
-    bound = float(np.max(abs(D).sum(axis=1))) * (1 + 1e-6)
-    if bound == 0:
-        return 0.0
-    factor = PrecisionStructure([sp.eye_array(D.shape[0]), D]).factor(np.array([bound, -1.0]))
-    inverse = LinearOperator(D.shape, matvec=factor.solve, dtype=float)
-    start = np.random.default_rng(0).normal(size=D.shape[0])
-    return bound - 1.0 / float(eigsh(inverse, k=1, which="LA", return_eigenvectors=False, v0=start)[0])
 
 
 def _neighbours(D: Any) -> sp.csc_array:
@@ -190,5 +169,6 @@ class SAR(PrecisionNormal):
     def dist(cls, D: Any, rho: Any, tau: Any, mu: Any = 0.0, **kwargs: Any) -> TensorVariable:
         """An unnamed random variable; see the class."""
         D, rho, tau = _neighbours(D), pt.as_tensor(rho), pt.as_tensor(tau)
-        structure = PrecisionStructure([sp.eye_array(D.shape[0]), D, D @ D], polynomial_of=D, domain=_domain(D))
+        matrices = [sp.eye_array(D.shape[0]), D, D @ D]
+        structure = PrecisionStructure(matrices, polynomial_of=D, within_range_of=D, domain=_domain(D))
         return cls.of(SARRV(structure), mu, [1.0 / tau, -2.0 * rho / tau, rho**2 / tau], **kwargs)

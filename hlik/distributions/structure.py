@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from scipy import linalg
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from hlik.errors import ModelError
 from hlik.linalg import Factor, LowerPattern, NotPositiveDefinite, Symbolic, analyze, lower_pattern
@@ -29,6 +30,8 @@ class PrecisionStructure:
         Symmetric matrices of shape (n, n), SciPy sparse or dense.
     polynomial_of
         Where ``M_k = D^k`` for one matrix D, that matrix: the eigenvalues of Q are then those polynomials of D's.
+    within_range_of
+        For `SAR`: the matrix D for which ``I - rho D``, ``rho = -c_1 / (2 c_0)``, must be positive definite too.
     logdet
         With a single matrix: its log-determinant, where that is known.
     domain
@@ -40,6 +43,7 @@ class PrecisionStructure:
         matrices: Sequence[Any],
         *,
         polynomial_of: sp.csc_array | None = None,
+        within_range_of: sp.csc_array | None = None,
         logdet: float | None = None,
         domain: str = "the precision matrix must be positive definite",
     ):
@@ -47,6 +51,7 @@ class PrecisionStructure:
         if not self.matrices or len({matrix.shape for matrix in self.matrices}) != 1:
             raise ModelError(f"Expected matrices of one shape, got {[matrix.shape for matrix in self.matrices]}.")
         self.polynomial_of = polynomial_of
+        self.within_range_of = within_range_of
         self.domain = domain
         self._logdet = logdet
         self._last: tuple[bytes, Factor] | None = None
@@ -88,6 +93,14 @@ class PrecisionStructure:
         return np.array([found**k for k in range(self.n_coefficients)])
 
     @cached_property
+    def positive(self) -> np.ndarray:
+        """Columns with ``c @ column > 0`` for all valid c, beside a positive definite Q; shape (K, m), m 0 or 2."""
+        if self.within_range_of is None:
+            return np.zeros((self.n_coefficients, 0))
+        ends = np.array(outer_eigenvalues(self.within_range_of))
+        return np.array([np.ones(2), 0.5 * ends, np.zeros(2)])
+
+    @cached_property
     def single_logdet(self) -> float:
         """log|M_0| where it is the only matrix."""
         return self.factor(np.ones(1)).logdet() if self._logdet is None else self._logdet
@@ -110,7 +123,7 @@ class PrecisionStructure:
 
     def logdet(self, coefficients: np.ndarray) -> float:
         """log|Q(c)|, -inf where Q(c) is not positive definite."""
-        if not np.all(np.isfinite(coefficients)):
+        if not (np.all(np.isfinite(coefficients)) and np.all(coefficients @ self.positive > 0)):
             return -np.inf
         try:
             return self.factor(coefficients).logdet()
@@ -136,6 +149,28 @@ class PrecisionStructure:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}
+
+
+def outer_eigenvalues(D: sp.csc_array) -> tuple[float, float]:
+    """Smallest and largest eigenvalue of a symmetric matrix."""
+    if D.shape[0] <= SPECTRAL_SIZE:
+        found = linalg.eigvalsh(D.toarray())
+        return float(found[0]), float(found[-1])
+    return -_largest_eigenvalue(-D), _largest_eigenvalue(D)
+
+
+def _largest_eigenvalue(D: sp.csc_array) -> float:
+    """By Lanczos' method on ``(bound I - D)^-1``, where `bound`, a little above the sums of rows, is no eigenvalue.
+
+    There the outer eigenvalues lie far apart, which those of D, on a large map, do not.
+    """
+    bound = float(np.max(abs(D).sum(axis=1))) * (1 + 1e-6)
+    if bound == 0:
+        return 0.0
+    factor = PrecisionStructure([sp.eye_array(D.shape[0]), D]).factor(np.array([bound, -1.0]))
+    inverse = LinearOperator(D.shape, matvec=factor.solve, dtype=float)
+    start = np.random.default_rng(0).normal(size=D.shape[0])
+    return bound - 1.0 / float(eigsh(inverse, k=1, which="LA", return_eigenvectors=False, v0=start)[0])
 
 
 def symmetric(matrix: Any, name: str) -> sp.csc_array:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize
 
+from hlik.checks import invalid_precision
 from hlik.errors import ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
 from hlik.estimators.laplace_finish import finish_laplace
@@ -58,7 +59,8 @@ class Maximiser:
         first = objective.evaluate(begin.psi)
         if first is None:
             raise ModelError(
-                f"{self.name} has no value at the starting values: pass start={{...}} with plausible values of the "
+                invalid_precision(model, begin.psi[begin.psi.size - model.n_theta :])
+                or f"{self.name} has no value at the starting values: pass start={{...}} with plausible values of the "
                 "parameters."
             )
         covariance = _scale_matrix(begin.covariance)

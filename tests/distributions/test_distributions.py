@@ -145,11 +145,10 @@ def test_rho_out_of_range(distribution, strategy):
     high = rho_range(D)[1]
     inside, outside = (distribution.dist(D=D, rho=factor * high, tau=1.0) for factor in (0.999, 1.05))
     assert np.isfinite(pm.logp(inside, np.zeros(N)).eval())
-    if distribution is CAR:  # the precision of a SAR is positive definite beyond, too
-        with pytest.raises(ParameterValueError, match="I - rho D"):
-            pm.logp(outside, np.zeros(N)).eval()
-        with pytest.raises(ValueError, match="I - rho D"):
-            pm.draw(outside)
+    with pytest.raises(ParameterValueError, match="I - rho D"):
+        pm.logp(outside, np.zeros(N)).eval()
+    with pytest.raises(ValueError, match="I - rho D"):
+        pm.draw(outside)
     with pytest.raises(ParameterValueError, match="tau must be positive"):
         pm.logp(distribution.dist(D=D, rho=0.1, tau=-1.0), np.zeros(N)).eval()
 

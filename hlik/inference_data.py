@@ -146,16 +146,22 @@ class _Packer:
 def _posterior(
     packer: _Packer, reporter: Reporter, draws: int, rng: np.random.Generator, draw_large: bool
 ) -> xr.Dataset:
-    per_chain = -(-draws // CHAINS)
+    own = reporter.estimate.v_chains
+    chains, per_chain = (CHAINS, -(-draws // CHAINS)) if own is None else own.shape[:2]
     largest = np.iinfo(np.int64).max if draw_large else LARGEST_DRAWN
-    found, skipped = reporter.draws(CHAINS * per_chain, rng, int(largest))
+    found, skipped = reporter.draws(chains * per_chain, rng, int(largest))
+    if own is not None:
+        real = reporter.effects_at(own.reshape(chains * per_chain, -1))
+        found |= {name: values for name, values in real.items() if name in found}
     model = packer.model
     variables = {v.name: v for v in (*(p.variable for p in model.parameters), *model.deterministics)}
     variables |= {e.name: e.variable for e in model.random_effects}
-    items = {name: (variables[name], values.reshape(CHAINS, per_chain, -1)) for name, values in found.items()}
+    items = {name: (variables[name], values.reshape(chains, per_chain, -1)) for name, values in found.items()}
     data = packer.dataset(items, leading=("chain", "draw"))
-    data = data.assign_coords(chain=np.arange(CHAINS), draw=np.arange(per_chain))
+    data = data.assign_coords(chain=np.arange(chains), draw=np.arange(per_chain))
     data.attrs["drawn_from"] = "normal approximation on the unconstrained scale"
+    if own is not None:
+        data.attrs["drawn_from"] += "; random effects: the chains of the last sample, given the parameters' estimates"
     if reporter.estimate.v_draws is not None:
         data.attrs["drawn_from"] += "; random effects from their distribution given the responses at the estimate"
     if skipped:
@@ -201,6 +207,7 @@ def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float, fixed: Mapping
         "fixed": json.dumps({name: np.asarray(value).tolist() for name, value in fixed.items()}),
         "estimator_name": fit.estimator.name,
         "likelihood": estimate.likelihood,
+        "theta_in_effects": int(estimate.v_by_theta is not None),
         "fixed_design": _fingerprint(model.X),
         "n_iterations": len(fit.history),
         "seconds": fit.seconds,

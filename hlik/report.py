@@ -1,8 +1,9 @@
 """Estimates, standard errors and draws of every named variable, on its natural and its unconstrained scale.
 
-Everything is a smooth function of x = (beta, v, theta), whose uncertainty an `Estimate` holds: (beta, v) with
-precision H, theta with its own covariance, independent of each other as in the h-likelihood theory. Standard errors
-follow by the delta method, exact derivatives; a random effect or Deterministic that is affine in (beta, v) uses the
+Everything is a smooth function of x = (beta, v, theta), whose uncertainty an `Estimate` holds: the joint one
+(`hlik.estimators.joint_errors`), or (beta, v) with precision H and theta with its own covariance, independent of each
+other as in the h-likelihood theory. Standard errors follow
+by the delta method, exact derivatives; a random effect or Deterministic that is affine in (beta, v) uses the
 joint covariance of both.
 """
 
@@ -107,7 +108,16 @@ class Reporter:
             v, v_se = self.wide[effect.name].values, self.wide[effect.name].standard_error
         if effect.scale_map is not None:
             scale = np.broadcast_to(effect.scale_map.value(self.estimate.theta), v.shape)
-            return Reported(effect.variable, v / scale, v_se / scale, v / scale, v_se / scale)
+            error = v_se / scale
+            if self.estimate.v_by_theta is not None:  # the scale moves with theta too
+                error = self._error(*self._value_columns(effect.name))
+            return Reported(effect.variable, v / scale, error, v / scale, error)
+        if effect.root is not None:
+            z = effect.root.whitened(v, self.estimate.theta)
+            TX, TZ, T_theta = self._value_columns(effect.name)
+            moves = self.estimate.v_by_theta is not None  # then the root moves with theta too
+            error = self._error(TX, TZ, T_theta if moves else np.zeros_like(T_theta))
+            return Reported(effect.variable, z, error, z, error)
         form = self.model.forms[effect.name]
         if _is_wider(form, v):
             return Reported(effect.variable, *self._affine(form), v, v_se)  # type: ignore[arg-type]
@@ -163,6 +173,8 @@ class Reporter:
         """The same where beta and theta are correlated: ``v = v(beta) + e``, ``dv/dbeta = -B``, var e = C^-1."""
         information = self.estimate.information
         direct = TX - TZ @ information.B if TZ.nnz else TX
+        if TZ.nnz and self.estimate.v_by_theta is not None:
+            T_theta = T_theta + TZ @ self.estimate.v_by_theta
         variance = _spread(np.hstack([direct, T_theta]), covariance) ** 2
         return np.sqrt(variance + information.factor_z.quadratic(TZ)) if TZ.nnz else np.sqrt(variance)
 
@@ -218,6 +230,8 @@ class Reporter:
         effect = self._effects.get(name)
         if effect is not None and effect.scale_map is not None:
             return np.ravel(self.x[name]) / effect.scale_map.value(self.estimate.theta)
+        if effect is not None and effect.root is not None:
+            return effect.root.whitened(np.ravel(self.x[name]), self.estimate.theta)
         if effect is not None and effect.location is not None:
             return fm.evaluate(self.model.forms[name], self.x).ravel()  # type: ignore[arg-type]
         return np.ravel(self.x[name])
@@ -233,6 +247,10 @@ class Reporter:
         if effect is not None and effect.location is not None:
             return self._columns(self.model.forms[name])  # type: ignore[arg-type]
         TX, TZ, T_theta = self._columns(fm.variable(name, (self.x[name].size,)))
+        if effect is not None and effect.root is not None:
+            place = sp.csr_array(effect.root.inverse(self.estimate.theta))
+            T_theta = T_theta + effect.root.slopes(self._value_variable(name), self.estimate.theta)
+            return TX, sp.csr_array(place @ TZ), T_theta
         if effect is not None and effect.scale_map is not None:
             scale = np.broadcast_to(effect.scale_map.value(self.estimate.theta), (effect.levels,))
             slope = effect.scale_map.jacobian(self.estimate.theta) / scale[:1, None]
@@ -274,6 +292,8 @@ class Reporter:
             theta = self.estimate.theta + joint[:, self.model.n_beta :]
             moved = joint[:, : self.model.n_beta] - beta
             beta, v = beta + moved, v - moved @ self.estimate.information.B.T if len(v) > 1 else v
+            if self.estimate.v_by_theta is not None and len(v) > 1:
+                v = v + joint[:, self.model.n_beta :] @ self.estimate.v_by_theta.T
         v = self.estimate.v + v
         if self.estimate.v_draws is not None and len(v) > 1:  # they move with beta as the mode does
             chosen = self.estimate.v_draws[rng.integers(len(self.estimate.v_draws), size=size)]
@@ -291,6 +311,12 @@ class Reporter:
             else:
                 found[variable.name] = draw()
         return found, skipped
+
+    def effects_at(self, v: np.ndarray) -> dict[str, np.ndarray]:
+        """Random effects on their natural scale at draws of v (draws, q), parameters at the estimate, by name."""
+        beta, theta = (np.tile(part, (len(v), 1)) for part in (self.estimate.beta, self.estimate.theta))
+        x = self._split(beta, v, theta)
+        return {effect.name: self._effect_draws(effect, x, theta) for effect in self.model.random_effects}
 
     def _needs_effects(self, largest: int) -> bool:
         return any(e.levels <= largest for e in self.model.random_effects) or any(
@@ -340,6 +366,8 @@ class Reporter:
             return evaluate_draws(self.model.forms[effect.name], x)  # type: ignore[arg-type]
         if effect.scale_map is not None:
             return x[effect.name] / np.array([effect.scale_map.value(t) for t in theta])
+        if effect.root is not None:
+            return np.array([effect.root.whitened(v, t) for v, t in zip(x[effect.name], theta, strict=False)])
         return _natural(self.model.forms[effect.name], effect.name, x)
 
     def _theta_draws(self, variable: Variable, theta: np.ndarray) -> np.ndarray:

@@ -48,6 +48,8 @@ class Estimate:
         Their covariance matrices; rows of NaN where none exists (boundary).
     covariance
         The joint one of (beta, theta), where the estimator has it; None: beta and theta are independent.
+    v_by_theta
+        How the random effects move with theta, beta held, shape (q, r); None: theta counts as known in them.
     v_se
         Prediction standard errors of v, shape (q,).
     information
@@ -59,6 +61,8 @@ class Estimate:
     v_draws
         Draws of v from its distribution given the responses at the estimate, shape (draws, q); None: the normal
         approximation serves.
+    v_chains
+        Chains of the same distribution that the result's ``posterior`` shows as they are, shape (chains, draws, q).
     groups
         Further groups of the result: name, variables, each with its dims and values.
     """
@@ -76,8 +80,10 @@ class Estimate:
     diagnostics: Diagnostics | None = None
     notes: tuple[str, ...] = field(default=())
     covariance: np.ndarray | None = None
+    v_by_theta: np.ndarray | None = None
     monte_carlo_covariance: np.ndarray | None = None
     v_draws: np.ndarray | None = None
+    v_chains: np.ndarray | None = None
     groups: dict[str, dict[str, tuple[tuple[str, ...], Any]]] = field(default_factory=dict)
 
 

@@ -37,9 +37,10 @@ class Laplace(Maximiser):
     where rounding ends the line search. A likelihood without curvature in some direction, and a variance that goes to
     zero, are told by name.
 
-    Standard errors. With `reml=False` the covariance of (beta, theta) is the inverse Hessian of p_v(h); errors of
-    random effects and of quantities made of them add the error of beta to that of v given beta, but take theta as
-    known in v (Kristensen et al. 2016 would add ``dv/dtheta`` too). With `reml=True` those of beta take theta as known.
+    Standard errors. The covariance of the maximised parameters is the inverse Hessian; errors of random effects and of
+    what is made of them add how the mode moves with all parameters, dispersions included, and with `reml=True` those
+    of the fixed effects do the same (Kass & Steffey 1989; Kristensen et al. 2016: the errors of TMB and glmmTMB). lme4
+    takes the dispersions as known in both.
 
     Bias: the variances of small binary groups come out too small (bacteria: 1.654 where maximum likelihood is 1.839).
 
@@ -47,6 +48,7 @@ class Laplace(Maximiser):
     ----------
     Tierney, L. & Kadane, J. B. (1986). JASA 81, 82-86.
     Lee, Y. & Nelder, J. A. (2001). Biometrika 88, 987-1006.
+    Kass, R. E. & Steffey, D. (1989). JASA 84, 717-726.
     Kristensen, K. et al. (2016). TMB. J. Statistical Software 70(5), section 2.
     """
 

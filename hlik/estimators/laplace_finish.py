@@ -10,6 +10,7 @@ from hlik.augmented import AugmentedModel, Point, dispersions
 from hlik.estimators.base import Diagnostics, Estimate
 from hlik.estimators.dispersion import dispersion_state
 from hlik.estimators.eql_finish import diagnostics
+from hlik.estimators.joint_errors import joint_errors
 from hlik.estimators.laplace_objective import active_parameters, differenced_hessian
 from hlik.hlikelihood import HLikelihood
 from hlik.linalg import BorderedSystem
@@ -31,19 +32,18 @@ def finish_laplace(state: MaximumState) -> Estimate:
     covariance = _inverse(hessian, active)
     full = _full_information(objective.profile.likelihood, mode)
     p = model.n_beta
-    if objective.profile.integrate_beta:
-        joint, beta_covariance, theta_covariance = None, full.inverse_x, covariance
-    else:
-        joint, beta_covariance, theta_covariance = covariance, covariance[:p, :p], covariance[p:, p:]
+    errors = joint_errors(objective.profile, mode, full, covariance)
+    joint = errors.covariance
     return Estimate(
         model=model,
         beta=mode.point.beta,
         v=mode.point.v,
         theta=mode.point.theta,
-        beta_covariance=beta_covariance,
-        theta_covariance=theta_covariance,
-        v_se=_prediction_errors(full, None if joint is None else beta_covariance),
+        beta_covariance=joint[:p, :p],
+        theta_covariance=joint[p:, p:],
+        v_se=errors.v_se,
         covariance=joint,
+        v_by_theta=errors.v_by_theta,
         information=full,
         likelihood=state.settings.likelihood_name,
         scalars=_scalars(objective.profile, mode, full),
@@ -86,13 +86,6 @@ def _full_information(likelihood: HLikelihood, mode: Mode) -> Bordered:
     """H in (beta, v) with the observed weights."""
     system = BorderedSystem(likelihood.X, likelihood.Z, likelihood.prior_pattern, weights_may_be_negative=True)
     return system.factor(mode.point.weight, mode.point.random_weight)
-
-
-def _prediction_errors(full: Bordered, beta_covariance: np.ndarray | None) -> np.ndarray:
-    """``sqrt diag(C^-1 + B cov(beta) B')``: the error of v given beta, and that of beta; theta is held fixed."""
-    if beta_covariance is None or not np.all(np.isfinite(beta_covariance)):
-        return np.sqrt(full.inverse_diagonal()[1])
-    return np.sqrt(full.factor_z.inverse_diagonal() + np.einsum("ij,jk,ik->i", full.B, beta_covariance, full.B))
 
 
 def _scalars(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]:

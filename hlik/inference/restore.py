@@ -115,7 +115,7 @@ def restore(model: Any, idata: az.InferenceData) -> Restored:
     attributes = idata["fit"].attrs
     is_expected = attributes["estimator_name"] == "EQL"
     information = (_expected if is_expected else _observed)(read, beta, v, theta)
-    return Restored(read, beta, v, theta, covariance, information, attributes["likelihood"] != "p_bv_h")
+    return Restored(read, beta, v, theta, covariance, information, bool(attributes["theta_in_effects"]))
 
 
 def read_again(model: Any, idata: az.InferenceData) -> HierarchicalModel:

@@ -195,16 +195,26 @@ def _random_effect(model: HierarchicalModel, effect: RandomEffect) -> dict[str, 
         "scale": _scale(effect),
         "value_variable": effect.variable.value_name,
         "entries_per_row": inside / observations,
-        "dispersion": "unknown" if effect.dispersion is None else describe_map(effect.dispersion, model),
+        "dispersion": _random_dispersion(model, effect),
     }
+
+
+def _random_dispersion(model: HierarchicalModel, effect: RandomEffect) -> str:
+    if effect.precision is not None:
+        return f"{effect.precision.description}: {describe_map(effect.precision.coefficients, model)}"
+    return "unknown" if effect.dispersion is None else describe_map(effect.dispersion, model)
 
 
 def _scale(effect: RandomEffect) -> str:
     """v in terms of the effect's own name."""
     if effect.scale_map is not None:
         return f"{effect.name} * its scale"
+    if effect.root is not None:
+        return f"a root of its covariance matrix times {effect.name}"
     if effect.location is not None:
         return f"{effect.name} - its mean"
+    if effect.precision is not None:
+        return effect.name
     if effect.family is None:
         return "its value variable"
     scale = "log" if effect.distribution == "LogNormal" else effect.family.scale

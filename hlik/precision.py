@@ -326,6 +326,19 @@ class BlockRoot:
         entries = (np.tile(inner.ravel(), count), (rows, columns))
         return sp.csr_array(sp.coo_array(entries, shape=(self.blocks.size,) * 2))
 
+    def whitened(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """z for v of shape (..., q)."""
+        return (self.inverse(theta) @ v.T).T
+
+    def slopes(self, z: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """Derivatives of z by theta with v held fixed, shape (q, r): ``-L^-1 dL z``."""
+        size = self.blocks.shape[1]
+        inner = np.linalg.inv(self.matrix.value(theta).reshape(size, size))
+        jacobian = self.matrix.jacobian(theta).reshape(size, size, -1)
+        result = np.zeros((z.size, jacobian.shape[2]))
+        result[self.blocks] = -np.einsum("ij,jkr,gk->gir", inner, jacobian, z[self.blocks])
+        return result
+
 
 @dataclass(frozen=True, eq=False)
 class PriorPattern:
@@ -353,15 +366,15 @@ class PriorPattern:
             entries = tuple(slice(int(a), int(b)) for a, b in pairwise(stops))
             return cls(None, entries, np.arange(int(stops[-1])))
         found = [LowerPattern.diagonal(n) if p is None else p for n, p in zip(sizes, patterns, strict=True)]
-        indptr, indices, entries, start, column = [np.zeros(1, np.int64)], [], [], 0, 0
+        indptr, indices, parts, start, column = [np.zeros(1, np.int64)], [], [], 0, 0
         for pattern in found:
             indptr.append(pattern.indptr[1:] + start)
             indices.append(pattern.indices + column)
-            entries.append(slice(start, start + pattern.nnz))
+            parts.append(slice(start, start + pattern.nnz))
             start, column = start + pattern.nnz, column + pattern.size
         pointers, rows = np.concatenate(indptr), np.concatenate(indices)
         matrix = sp.csc_array((np.ones(start), rows, pointers), shape=(column, column))
-        return cls(matrix, tuple(entries), pointers[:-1])
+        return cls(matrix, tuple(parts), pointers[:-1])
 
     @property
     def nnz(self) -> int:

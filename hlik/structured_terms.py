@@ -57,7 +57,7 @@ class StructuredTerm:
         for k in np.flatnonzero(np.any(jacobian != 0, axis=0)):
             moved = self.precision.multiply(self.precision.matrices @ jacobian[:, k], v)
             parts.append(0.5 * (by_logdet[k] / q - v * moved))
-            slopes.append(np.eye(1, theta.size, k))
+            slopes.append(np.eye(1, theta.size, int(k)))
         return Cases(value, score, weight, np.reshape(parts, (-1, *v.shape)), tuple(slopes))
 
     def curvature_slopes(self, v: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

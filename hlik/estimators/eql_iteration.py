@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,7 +39,7 @@ class Solved:
     spread: Dispersions
     mean: MeanSolution
     found: DispersionState
-    gone: list[Component | Vanished]
+    gone: Sequence[Component | Vanished]
     active: np.ndarray
     drive: np.ndarray
     slopes: Slopes

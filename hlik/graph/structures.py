@@ -149,9 +149,10 @@ Structure = BlockStructure | MatrixStructure
 
 def structure(walker: Walker, rv: Variable) -> Structure | None:
     """The joint normal density of a free variable, None where it has none; read once."""
-    if rv.name not in walker.structures:
-        walker.structures[rv.name] = structure_of(rv.owner.op, rv, walker)
-    return walker.structures[rv.name]
+    name = walker.free[rv]
+    if name not in walker.structures:
+        walker.structures[name] = structure_of(rv.owner.op, rv, walker)
+    return walker.structures[name]
 
 
 @singledispatch

@@ -146,7 +146,7 @@ NOT_ONE_SCALE = {
     "two different": (lambda s, t, e, f, u: (s * u)[group] + x * (t * u)[group], ("sigma", "tau")),
     "by observation": (lambda s, t, e, f, u: e[(x > 0).astype(int)] * u[group], ("each",)),
     "of both signs": (lambda s, t, e, f, u: (f * u)[group], ("free",)),
-    "matrix of parameters": (lambda s, t, e, f, u: (pt.diag(e[ARM]) @ u)[group], ("each",)),
+    "matrix of parameters": (lambda s, t, e, f, u: (pt.outer(e, e) @ u[:2])[ARM[group]], ("each",)),
 }
 
 

@@ -8,6 +8,8 @@ from hlik.estimators.agq import AGQ
 from hlik.estimators.eql import EQL
 from hlik.estimators.hl import HL
 from hlik.estimators.laplace import Laplace
+from hlik.estimators.mcem import MCEM
+from hlik.estimators.saem import SAEM
 from hlik.fit import fit
 from hlik.hem import hem
 from hlik.inference.accessors import loglik, vcov
@@ -32,6 +34,8 @@ __all__ = [
     "AGQ",
     "EQL",
     "HL",
+    "MCEM",
+    "SAEM",
     "ConvergenceWarning",
     "DataWarning",
     "Laplace",

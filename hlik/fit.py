@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,15 @@ from hlik.estimators.base import CONVERGED, RUNNING, Estimate, Estimator
 from hlik.estimators.eql import EQL
 from hlik.estimators.hl import HL
 from hlik.estimators.laplace import Laplace
+from hlik.estimators.mcem import MCEM
+from hlik.estimators.mcem_state import Resumed, values_of
+from hlik.estimators.saem import SAEM
 from hlik.linalg import on_compile
 from hlik.model import HierarchicalModel
 from hlik.progress import Progress
+from hlik.samplers.source import Source
 
-ESTIMATORS: dict[str, type] = {"eql": EQL, "laplace": Laplace, "hl": HL, "agq": AGQ}
+ESTIMATORS: dict[str, type] = {"eql": EQL, "laplace": Laplace, "hl": HL, "agq": AGQ, "mcem": MCEM, "saem": SAEM}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,7 @@ def run(
 ) -> Fit:
     """Iterate an estimator on a model that it can fit; Ctrl-C returns what has been reached."""
     began = time.perf_counter()
-    values = {name: np.asarray(value, float) for name, value in (start or {}).items()}
+    values = start if isinstance(start, Resumed) else {k: np.asarray(x, float) for k, x in (start or {}).items()}
     history: list[dict[str, float]] = []
     paths: list[tuple[np.ndarray, np.ndarray]] = []
     status = f"stopped after max_iterations={estimator.max_iterations} steps: raise it, or pass better start values"
@@ -127,7 +131,8 @@ def fit(
         Prior weights by response name, in the shape of the response: the variance of observation i is divided by
         its weight (for counts and binary data: the observation counts that many times).
     start
-        Starting values on the natural scale, by name, in the shape of the parameter.
+        Starting values on the natural scale, by name, in the shape of the parameter; or a result to go on from, also
+        one read from NetCDF: Monte Carlo EM takes its chains and number of draws too.
     draws
         Draws in all of the normal approximation that the result's ``posterior`` group holds, in four chains;
         0 for none.
@@ -191,6 +196,7 @@ def fit(
         draw_large=draw_large,
         progressbar=progressbar,
         random_seed=random_seed,
+        weighted=bool(weights),
     )
 
 
@@ -206,18 +212,22 @@ def fit_read(
     draw_large: bool,
     progressbar: bool,
     random_seed: int | np.random.Generator | None,
+    weighted: bool = False,
 ) -> Any:
     """Fit a model whose reading began at `began` (seconds of `time.perf_counter`); the rest is as in `fit`."""
     from hlik.checks import check_data
+    from hlik.graph.read import as_pymc
     from hlik.inference.unknown_families import add_distributions
     from hlik.inference_data import to_inference_data
 
+    read = replace(read, source=Source(as_pymc(model), fixed, weighted=weighted))
     obstacles = chosen.obstacles(read)
     if obstacles:
         raise ModelError(f"{chosen.name} cannot fit this model: " + "; ".join(obstacles) + ".")
     check_data(read)
     seconds_reading = time.perf_counter() - began
     rng = np.random.default_rng(random_seed)
+    start = values_of(start, read) if hasattr(start, "groups") else start
     result = run(read, chosen, start=start, rng=rng, progressbar=progressbar)
     if not result.converged:
         warnings.warn(f"{chosen.name}: {result.status}.", ConvergenceWarning, stacklevel=3)

@@ -136,6 +136,14 @@ class Proposal:
             log_density[numbers] = self._log_density(group, own, shares)
         return v, log_density
 
+    def log_density(self, v: np.ndarray) -> np.ndarray:
+        """Log densities of the mixture at v (q, m), whatever it was drawn from, shape (B, m)."""
+        found = np.empty((self.n_blocks, v.shape[1]))
+        shares = np.array([component.share for component in self.components])
+        for group, (effects, numbers) in enumerate(zip(self.effects, self.numbers, strict=True)):
+            found[numbers] = self._log_density(group, v[effects], shares)
+        return found
+
     def _log_density(self, group: int, v: np.ndarray, shares: np.ndarray) -> np.ndarray:
         known: dict[int, np.ndarray] = {}
         total: np.ndarray | None = None

@@ -187,6 +187,8 @@ class HierarchicalModel:
         Free variables that are not part of the likelihood: no response depends on them, or they are missing responses.
     forms
         The form of every free variable and Deterministic in terms of value variables, for reporting.
+    source
+        What PyMC's samplers need of the `pm.Model` (`hlik.samplers.source.Source`); None outside of `hlik.fit`.
     double
         The second linear predictors (`hlik.double.DoubleStructure`) where dispersions have random effects.
     """
@@ -209,6 +211,7 @@ class HierarchicalModel:
     left_out: tuple[str, ...] = ()
     graph_maps: dict[str, Any] = field(default_factory=dict)
     constant_data: dict[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
+    source: Any = None
     double: Any = None
 
     @property

@@ -1,0 +1,109 @@
+"""What Monte Carlo EM reports: the last sample's chains, prediction errors, Monte Carlo errors, the log-likelihood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import arviz as az
+import numpy as np
+
+from hlik.errors import ModelError
+from hlik.estimators.base import Estimate
+from hlik.estimators.laplace_finish import _diagnostics as diagnostics_at
+from hlik.estimators.laplace_finish import _full_information as full_information
+from hlik.estimators.laplace_finish import _scalars as scalars_at
+from hlik.estimators.mcem_louis import Louis, louis_at
+from hlik.profile import Profile
+from hlik.samplers.base import Draws
+from hlik.samplers.bridge import log_likelihood
+
+if TYPE_CHECKING:
+    from hlik.estimators.mcem_state import EMState
+
+KEPT = 1000  # draws of each chain that the result holds, the last ones
+
+
+def finish_em(state: EMState) -> Estimate:
+    """The estimate at a state; after an interruption Louis' identity uses the last E-step's draws."""
+    assert state.draws is not None
+    assert state.at is not None
+    likelihood, draws, model = state.likelihood, state.draws, state.likelihood.model
+    louis = state.louis if state.louis is not None and state.phase == "done" else louis_at(likelihood, draws, *state.at)
+    profile = Profile(likelihood)
+    mean = draws.v.mean(axis=(0, 1))
+    mode = profile.mode(state.psi, state.beta, mean)
+    full = full_information(likelihood, mode)
+    p, covariance = model.n_beta, louis.covariance
+    count, observations = p + model.n_theta, sum(response.size for response in model.responses)
+    scalars = scalars_at(profile, mode, full) | {"draws": float(draws.count)}
+    value, error = _log_likelihood(state, draws)
+    scalars |= {"log_likelihood": value, "log_likelihood_mcse": error}
+    scalars |= {"aic": -2 * value + 2 * count, "bic": -2 * value + count * float(np.log(observations))}
+    moved = state.psi - np.concatenate(state.at)
+    return Estimate(
+        model=model,
+        beta=state.beta,
+        v=mean + louis.slope @ moved,
+        theta=state.theta,
+        beta_covariance=covariance[:p, :p],
+        theta_covariance=covariance[p:, p:],
+        v_se=_prediction_errors(draws, louis),
+        covariance=covariance,
+        v_by_theta=louis.slope[:, p:],
+        information=full,
+        likelihood="marginal",
+        scalars=scalars,
+        diagnostics=diagnostics_at(model, mode),
+        monte_carlo_covariance=louis.mcse_covariance,
+        v_chains=draws.v[:, -KEPT:],
+        groups={"sample_stats": _sample_stats(draws), "em": _to_go_on(state, draws, louis)},
+    )
+
+
+def _log_likelihood(state: EMState, draws: Draws) -> tuple[float, float]:
+    """By bridge sampling at the parameters of the draws; the Newton step's rise ``E(g)' step / 2`` is added."""
+    assert state.at is not None
+    try:
+        value, error = log_likelihood(state.likelihood, draws, *state.at, state.rng)
+    except ModelError:
+        return np.nan, np.nan
+    if state.louis is not None and state.phase == "done":
+        value += 0.5 * float(state.louis.step @ state.louis.information @ state.louis.step)
+    return value, error
+
+
+def _prediction_errors(draws: Draws, louis: Louis) -> np.ndarray:
+    """``var(v | y) + D cov D'`` with D = cov(v, g) (Booth & Hobert 1998, section 3)."""
+    variance = draws.v.var(axis=(0, 1))
+    known = np.isfinite(np.diag(louis.covariance))
+    part = louis.slope[:, known]
+    return np.sqrt(variance + np.einsum("ij,jk,ik->i", part, louis.covariance[np.ix_(known, known)], part))
+
+
+def _sample_stats(draws: Draws) -> dict[str, tuple[tuple[str, ...], Any]]:
+    """The sampler's own statistics of the kept draws; R-hat and effective sizes of every effect, of all draws."""
+    found: dict[str, tuple[tuple[str, ...], Any]] = {
+        name: (("chain", "draw"), values[:, -KEPT:]) for name, values in draws.stats.items()
+    }
+    if "diverging" in draws.stats:
+        found["diverging"] = (("chain", "draw"), draws.stats["diverging"][:, -KEPT:].astype(bool))
+    data = az.convert_to_dataset({"v": draws.v})
+    found["ess_bulk"] = (("effect",), np.asarray(az.ess(data)["v"]))
+    found["ess_mean"] = (("effect",), np.asarray(az.ess(data, method="mean")["v"]))
+    found["r_hat"] = (("effect",), np.asarray(az.rhat(data)["v"]))
+    return found
+
+
+def _to_go_on(state: EMState, draws: Draws, louis: Louis) -> dict[str, tuple[tuple[str, ...], Any]]:
+    """Positions, step sizes and number of draws, for ``start=idata``; Louis' information and its errors."""
+    chains = draws.v.shape[0]
+    step_size = np.full(chains, np.nan) if draws.step_size is None else draws.step_size
+    return {
+        "position": (("chain", "effect"), draws.v[:, -1]),
+        "step_size": (("chain",), step_size),
+        "next_draws": ((), state.next_draws),
+        "information": (("parameter", "parameter_2"), louis.information),
+        "information_mcse": (("parameter", "parameter_2"), louis.information_mcse),
+        "standard_error_mcse": (("parameter",), louis.standard_error_mcse),
+        "n_compilations": ((), state.sampler.compilations),
+    }

@@ -1,0 +1,147 @@
+r"""Louis' identity, the last Newton step, and their Monte Carlo errors.
+
+With g = dh/dpsi and the draws of v given y at psi (Louis 1982),
+
+.. math:: I(\psi) = E(-\partial^2 h) - \mathrm{cov}(g), \qquad \ell'(\psi) = E(g), \qquad
+          \hat\psi = \psi + I^{-1} E(g),
+
+where ``cov(g) = sum_b cov(g_b)`` over independent blocks of random effects (the products of different blocks have
+expectation zero, and are left out: they are noise only). The Monte Carlo covariance of the estimate is that of the mean
+of the influences ``I^{-1} g``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hlik.blocks import Blocks
+from hlik.estimators.mcem_expect import Expected
+from hlik.hlikelihood import HLikelihood
+from hlik.samplers.base import Draws
+
+BATCHES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Louis:
+    """Information and Newton's step at one psi.
+
+    Attributes
+    ----------
+    information
+        Of the observed data, (p + r, p + r); `information_mcse` its Monte Carlo standard errors.
+    covariance
+        Its inverse; NaN where it is not positive definite.
+    step
+        ``I^-1 E(g)``, zero where it is not positive definite.
+    mcse_covariance
+        Monte Carlo covariance of the estimate.
+    standard_error_mcse
+        Monte Carlo standard errors of the standard errors.
+    slope
+        ``cov(v, g)``, shape (q, p + r): the derivative of E(v | y) by psi.
+    draws_needed
+        Draws with which an information that is not positive definite would be told from a singular one.
+    """
+
+    information: np.ndarray
+    information_mcse: np.ndarray
+    covariance: np.ndarray
+    step: np.ndarray
+    mcse_covariance: np.ndarray
+    standard_error_mcse: np.ndarray
+    slope: np.ndarray
+    draws_needed: int | None
+
+    @property
+    def is_positive_definite(self) -> bool:
+        """Whether there are standard errors."""
+        return self.draws_needed is None
+
+    @property
+    def standard_errors(self) -> np.ndarray:
+        """Of psi, shape (p + r,)."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def mcse(self) -> np.ndarray:
+        """Monte Carlo standard errors of psi."""
+        return np.sqrt(np.diag(self.mcse_covariance))
+
+    @property
+    def worst_share(self) -> float:
+        """The largest Monte Carlo error, or double that of a standard error, as a share of its standard error."""
+        worst = np.maximum(self.mcse, 2 * self.standard_error_mcse) / self.standard_errors
+        return float(np.max(worst, initial=0.0))
+
+    @property
+    def noise(self) -> float:
+        """Expected length of the step at the maximum, in standard errors: Monte Carlo error alone."""
+        return float(np.sqrt(max(np.sum(self.information * self.mcse_covariance), 0.0)))
+
+    @property
+    def decrement(self) -> float:
+        """Length of the step in standard errors."""
+        return float(np.sqrt(max(self.step @ self.information @ self.step, 0.0)))
+
+
+def louis_at(likelihood: HLikelihood, draws: Draws, beta: np.ndarray, theta: np.ndarray) -> Louis:
+    """Everything from one sample of v given y at (beta, theta)."""
+    columns = draws.columns
+    scores = Expected(likelihood, columns).scores(beta, theta)
+    mean = scores.mean(axis=1)
+    batches = [Expected(likelihood, part) for part in np.array_split(columns, BATCHES, axis=1)]
+    share = np.array([batch.m for batch in batches]) / columns.shape[1]
+    parts = _informations(likelihood, batches, share, beta, theta)
+    information = np.einsum("b,bij->ij", share, np.array(parts))
+    information_mcse = np.std(parts, axis=0, ddof=1) / np.sqrt(BATCHES)
+    centred = columns - columns.mean(axis=1, keepdims=True)
+    slope = centred @ (scores - mean[:, None]).T / columns.shape[1]
+    size = mean.size
+    try:
+        np.linalg.cholesky(information)
+    except np.linalg.LinAlgError:
+        nothing = np.full((size, size), np.nan)
+        needed = _needed(information, np.array(parts), draws.count)
+        return Louis(
+            information, information_mcse, nothing, np.zeros(size), nothing, np.full(size, np.nan), slope, needed
+        )
+    covariance = np.linalg.inv(information)
+    influence = covariance @ scores
+    change = np.array([np.diag(covariance @ (part - information) @ covariance) for part in parts])
+    errors = np.std(change, axis=0, ddof=1) / np.sqrt(BATCHES) / (2 * np.sqrt(np.diag(covariance)))
+    return Louis(
+        information=information,
+        information_mcse=information_mcse,
+        covariance=covariance,
+        step=covariance @ mean,
+        mcse_covariance=draws.mean_covariance(influence),
+        standard_error_mcse=errors,
+        slope=slope,
+        draws_needed=None,
+    )
+
+
+def _informations(
+    likelihood: HLikelihood, batches: list[Expected], share: np.ndarray, beta: np.ndarray, theta: np.ndarray
+) -> list[np.ndarray]:
+    """Louis' information of every part of the draws, scores centred at the means of all."""
+    blocks = Blocks.of(likelihood)
+    sums = blocks.case_sums(), blocks.level_sums()
+    moments = [batch.block_moments(beta, theta, *sums) for batch in batches]
+    centre = np.einsum("s,skb->kb", share, np.array([first for first, _ in moments]))
+    parts = []
+    for batch, (first, second) in zip(batches, moments, strict=True):
+        covariance = second - first @ centre.T - centre @ first.T + centre @ centre.T
+        parts.append(-batch.derivatives(beta, theta)[1] - covariance)
+    return parts
+
+
+def _needed(information: np.ndarray, parts: np.ndarray, count: int) -> int:
+    """Draws at which the least eigenvalue would lie two of its standard errors from where it is now."""
+    values, vectors = np.linalg.eigh(information)
+    u = vectors[:, 0]
+    error = np.std(np.einsum("i,bij,j->b", u, parts, u), ddof=1) / np.sqrt(len(parts))
+    return int(np.ceil(count * max((2 * error / max(abs(values[0]), 1e-3 * error)) ** 2, 4.0)))

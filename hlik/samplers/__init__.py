@@ -1,0 +1,1 @@
+"""Draws of the random effects given the responses: the E-step of Monte Carlo EM."""

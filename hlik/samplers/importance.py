@@ -1,0 +1,99 @@
+"""Importance resampling: Laplace's approximation at the parameters proposes, block by block, with Sobol points.
+
+Effects of different blocks are independent given y: every block is resampled by itself, with weights
+``exp(h_b(v)) / q_b(v)``, systematically (Carpenter, Clifford & Fearnhead 1999), and put together in random order.
+Nothing is compiled. Chains are independent randomisations, so that errors come from the spread between them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hlik.batch import Batch, columns_at_once
+from hlik.blocks import Blocks
+from hlik.errors import ModelError
+from hlik.hlikelihood import HLikelihood
+from hlik.importance_diagnostics import pareto_k
+from hlik.importance_proposal import Proposal, laplace_proposal
+from hlik.profile import ModeError, Profile
+from hlik.samplers.base import Draws
+
+SHARES = (0.5, 0.5)  # normal, t
+DF = 5.0
+RELIABLE = 0.7  # Pareto k above which importance weights are not to be trusted (Vehtari et al. 2024)
+MOST_TESTED = 200  # blocks whose k is computed: those with the most unequal weights
+
+
+class ImportanceSampler:
+    """Independent draws of the effects, equally weighted after resampling."""
+
+    def __init__(self, likelihood: HLikelihood, start: np.ndarray, chains: int):
+        self.likelihood, self.chains = likelihood, max(chains, 8)
+        self.blocks = Blocks.of(likelihood)
+        self.profile = Profile(likelihood)
+        self.v = start
+        self.compilations = 0
+        self._case_sums, self._level_sums = self.blocks.case_sums(), self.blocks.level_sums()
+
+    def restore(self, position: np.ndarray, step_size: np.ndarray | None) -> None:
+        """The first position is where the mode is sought from."""
+        self.v = position[0]
+
+    def proposal(self, beta: np.ndarray, theta: np.ndarray) -> Proposal:
+        """The mixture at the mode of h for these parameters."""
+        try:
+            mode = self.profile.mode(np.concatenate([beta, theta]), beta, self.v)
+        except ModeError as error:
+            raise ModelError(
+                f"MCEM: no Laplace approximation to propose from ({error}); use sampler='pymc'."
+            ) from error
+        self.v = mode.point.v
+        return laplace_proposal(self.blocks, mode, SHARES, DF)
+
+    def draw(self, beta: np.ndarray, theta: np.ndarray, draws: int, rng: np.random.Generator) -> Draws:
+        """Draws of v; the largest Pareto k of the blocks is among the statistics."""
+        per_chain = 1 << max(int(np.ceil(np.log2(max(draws / self.chains, 8)))), 3)
+        proposal = self.proposal(beta, theta)
+        v = np.empty((self.chains, per_chain, self.likelihood.model.n_random))
+        worst, least = -np.inf, np.inf
+        for chain in range(self.chains):
+            seed = [int(rng.integers(2**31))]
+            proposed, log_density = proposal.draw("sobol", per_chain, 0, 1, seed)
+            log_weight = self.block_values(beta, proposed, theta) - log_density
+            worst = max(worst, self._worst(log_weight))
+            chosen, effective = _resampled(log_weight, rng)
+            least = min(least, effective)
+            taken = np.take_along_axis(proposed, chosen[self.blocks.member], axis=1)
+            v[chain] = taken.T
+        shape = (self.chains, per_chain)
+        stats = {"pareto_k": np.full(shape, worst), "effective_share": np.full(shape, least / per_chain)}
+        return Draws(v, stats, independent=True)
+
+    def block_values(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """h of every block at the columns of v, shape (B, m); -inf out of range."""
+        step = columns_at_once(self.likelihood)
+        parts = []
+        for start in range(0, v.shape[1], step):
+            batch = Batch.at(self.likelihood, beta, v[:, start : start + step], theta)
+            parts.append(self._case_sums @ batch.case_values() + self._level_sums @ batch.level_values())
+        found = np.concatenate(parts, axis=1)
+        return np.where(np.isnan(found), -np.inf, found)
+
+    def _worst(self, log_weight: np.ndarray) -> float:
+        spread = log_weight.max(axis=1) - np.median(log_weight, axis=1)
+        tested = np.argsort(-spread, kind="stable")[:MOST_TESTED]
+        return float(pareto_k(log_weight[tested]).max(initial=-np.inf))
+
+
+def _resampled(log_weight: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Systematic resampling of every row: chosen columns (B, m) in random order; the least effective number."""
+    blocks, m = log_weight.shape
+    weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
+    weight /= weight.sum(axis=1, keepdims=True)
+    ends = np.cumsum(weight, axis=1)
+    ends[:, -1] = 1.0 + 1e-9
+    points = (np.arange(m) + rng.random((blocks, 1))) / m
+    rows = np.arange(blocks)[:, None]
+    chosen = np.searchsorted((ends + 2.0 * rows).ravel(), (points + 2.0 * rows).ravel(), side="left").reshape(blocks, m)
+    chosen = np.minimum(chosen - m * rows, m - 1)
+    return rng.permuted(chosen, axis=1), float((1.0 / (weight**2).sum(axis=1)).min(initial=m))

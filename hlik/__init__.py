@@ -18,6 +18,7 @@ from hlik.inference.contrasts import contrasts, wald_test
 from hlik.inference.criteria import criteria
 from hlik.inference.intervals import confint
 from hlik.inference.lr_test import lr_test
+from hlik.inference.pointwise import pointwise_log_likelihood
 from hlik.inference.predict import predict
 from hlik.inference.profile_table import profile
 from hlik.inference.residual_tests import residual_tests
@@ -25,6 +26,7 @@ from hlik.inference.residuals import residuals
 from hlik.inference.simulate import simulate
 from hlik.inference.tables import ranef, summary
 from hlik.inference.variance_partition import variance_partition
+from hlik.inference.warm_start import warm_start
 from hlik.inference_data import history
 from hlik.inspection import inspect
 from hlik.pedigree import Pedigree
@@ -59,6 +61,7 @@ __all__ = [
     "plot_history",
     "plot_profile",
     "plot_ranef",
+    "pointwise_log_likelihood",
     "predict",
     "profile",
     "ranef",
@@ -70,6 +73,7 @@ __all__ = [
     "variance_partition",
     "vcov",
     "wald_test",
+    "warm_start",
 ]
 
 FORMULA_MODULES = {"from_formula": "formulas", "from_matrices": "matrices", "hglm": "one_call"}

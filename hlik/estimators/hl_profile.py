@@ -10,14 +10,16 @@ With E its second term, as a function of (beta, theta) along the mode of v, and 
 (beta, theta), the implicit derivative of :math:`\hat\beta` gives
 
 .. math:: \frac{dR}{d\theta} = \frac{\partial p_v(h)}{\partial\theta} + E_\theta
-          - P_{\theta\beta} P_{\beta\beta}^{-1} E_\beta,
+          + \Big(\frac{d\hat\beta}{d\theta}\Big)' E_\beta, \qquad
+          \frac{d\hat\beta}{d\theta} = -P_{\beta\beta}^{-1} P_{\beta\theta},
 
 P by central differences of exact gradients. ``dispersion=2`` adds -F/24 of `hlik.second_order` at the same
-(beta, v); its gradient comes from central differences of fourth order in theta, with beta and v found anew.
+(beta, v); its gradient comes from central differences of fourth order in theta, beta moving along its derivative.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,8 +76,20 @@ class HLProfile(Profile):
     def gradient(self, mode: Mode) -> np.ndarray:
         """Gradient of the value by theta."""
         assert isinstance(mode, HLMode)
-        first = super().gradient(mode) if self.mean == 0 else self._marginal_gradient(mode)
-        return first if self.second is None else first + self._second_gradient(mode.point)
+        point = mode.point
+        if self.mean == 0:
+            first = super().gradient(mode)
+            return first + self._second_gradient(
+                point, lambda move: self._first_order(point.theta + move, point.beta, point.v).inner
+            )
+        second = self._second_derivatives(mode)
+        p = self.n_beta
+        self._curvature = -second[:p]
+        path = -np.linalg.solve(second[:p], second[p:].T)  # d beta / d theta
+        first = self._marginal_gradient(mode, path)
+        return first + self._second_gradient(
+            point, lambda move: self._inner(point.beta + path @ move, point.theta + move, point.v)
+        )
 
     def _first_order(self, theta: np.ndarray, beta: np.ndarray, v: np.ndarray) -> HLMode:
         if self.mean == 0:
@@ -138,41 +152,33 @@ class HLProfile(Profile):
             raise ModeError("p_v(h) has no maximum in the fixed effects")
         return found
 
-    def _marginal_gradient(self, mode: HLMode) -> np.ndarray:
-        """dR/dtheta."""
-        p, point, inner = self.n_beta, mode.point, mode.inner
-        gradient = self.inner.gradient(inner)[p:]
-        if not p:
-            return gradient
+    def _marginal_gradient(self, mode: HLMode, path: np.ndarray) -> np.ndarray:
+        """dR/dtheta; `path` is d beta / d theta, (p, r)."""
+        p, inner = self.n_beta, mode.inner
         kappa, kappa_v = self._inverse_forms(mode.bordered)
         inner_kappa, inner_kappa_v = self.inner._inverse_forms(inner.bordered)
-        slope = implicit_gradient(
-            self.inner, inner, kappa - inner_kappa, kappa_v - inner_kappa_v, np.zeros_like(point.v)
-        )
-        second = self._second_derivatives(mode)
-        self._curvature = -second[:p]
-        return gradient + slope[p:] - second[p:] @ np.linalg.solve(second[:p], slope[:p])
+        nothing = np.zeros_like(mode.point.v)
+        slope = implicit_gradient(self.inner, inner, kappa - inner_kappa, kappa_v - inner_kappa_v, nothing)
+        return self.inner.gradient(inner)[p:] + slope[p:] + path.T @ slope[:p]
 
     def _second_derivatives(self, mode: HLMode) -> np.ndarray:
         """Second derivatives of p_v(h) by (beta, theta) and beta, shape (p + r, p)."""
         point = mode.point
         steps = STEP * np.sqrt(np.diag(mode.bordered.inverse_x))
-        columns = []
-        for move in np.diag(steps):
+        result = np.zeros((self.n_beta + point.theta.size, self.n_beta))
+        for column, move in enumerate(np.diag(steps)):
             up, down = (
                 self.inner.gradient(self._inner(point.beta + sign * move, point.theta, point.v)) for sign in (1, -1)
             )
-            columns.append((up - down) / (2 * move.sum()))
-        return np.column_stack(columns)
+            result[:, column] = (up - down) / (2 * steps[column])
+        return result
 
-    def _second_gradient(self, point: HPoint) -> np.ndarray:
-        """The gradient of -F/24 by theta, along beta and v."""
-        assert self.second is not None
+    def _second_gradient(self, point: HPoint, moved: Callable[[np.ndarray], Mode]) -> np.ndarray:
+        """The gradient of -F/24 by theta; `moved` gives the mode of v beside, beta having moved with theta."""
         gradient = np.zeros(point.theta.size)
+        if self.second is None:
+            return gradient
         for k, move in enumerate(THETA_STEP * np.eye(point.theta.size)):
-            values = [
-                self.second.value(self._first_order(point.theta + times * move, point.beta, point.v).inner)
-                for times in (-2, -1, 1, 2)
-            ]
-            gradient[k] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * THETA_STEP)
+            low2, low1, high1, high2 = (self.second.value(moved(times * move)) for times in (-2, -1, 1, 2))
+            gradient[k] = (low2 - 8 * low1 + 8 * high1 - high2) / (12 * THETA_STEP)
         return gradient

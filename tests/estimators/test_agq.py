@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 import pytest
 from scipy import special as sc
 from scipy import stats
@@ -257,10 +258,38 @@ def test_without_random_effects():
     np.testing.assert_allclose(idata.fit.log_likelihood, stats.poisson(COUNT.mean()).logpmf(COUNT).sum(), rtol=1e-12)
 
 
+def correlated_slopes(y=COUNT, observe=None):
+    """Intercepts and slopes with a joint density: blocks of two."""
+    with pm.Model() as model:
+        beta, s, r = pm.Normal("beta", shape=2), pm.HalfNormal("s", shape=2), pm.Uniform("r", -1, 1)
+        cross = r * s[0] * s[1]
+        u = pm.MvNormal("u", np.zeros(2), pt.stacklists([[s[0] ** 2, cross], [cross, s[1] ** 2]]), shape=(GROUPS, 2))
+        eta = beta[0] + beta[1] * X + u[GROUP, 0] + u[GROUP, 1] * X
+        if observe is None:
+            pm.Poisson("y", pm.math.exp(eta), observed=y)
+        else:
+            observe(eta)
+    return model
+
+
+def test_correlated_effects():
+    """Normal responses: exact with any number of points. Counts: the rule converges, and Laplace is near."""
+    normal = correlated_slopes(observe=lambda eta: pm.Normal("y", eta, 0.9, observed=SLOPED))
+    psi = [0.2, 0.1, -0.3, 0.2, 0.4]
+    profile = quadrature(normal, 3)
+    assert set(profile.blocks.size.tolist()) == {2}
+    laplace = value_at(Profile(profile.likelihood), psi)
+    np.testing.assert_allclose(value_at(profile, psi).value, laplace.value, rtol=1e-12)
+    values = [value_at(quadrature(correlated_slopes(), points), psi).value for points in (5, 9, 15, 25)]
+    steps = np.abs(np.diff(values))
+    assert steps[0] > 3 * steps[1] > 9 * steps[2]
+    assert steps[2] < 1e-5  # slopes of variance 1.5: counts of five, some zero, leave a skew integrand
+
+
 # ---------------------------------------------------------------- gradients
 
 GRADIENTS = {name: kind.build for name, kind in KINDS.items()}
-GRADIENTS |= {"triple": triple, "slopes": random_slopes}
+GRADIENTS |= {"triple": triple, "slopes": random_slopes, "correlated": correlated_slopes}
 
 
 @pytest.mark.parametrize("kind", GRADIENTS)

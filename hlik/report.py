@@ -107,6 +107,9 @@ class Reporter:
         if effect.wide is not None:
             v, v_se = self.wide[effect.name].values, self.wide[effect.name].standard_error
         if effect.scale_map is not None:
+            if effect.wide is not None:
+                z, error = self.wide[effect.name].non_centred()
+                return Reported(effect.variable, z, error, z, error)
             scale = np.broadcast_to(effect.scale_map.value(self.estimate.theta), v.shape)
             error = v_se / scale
             if self.estimate.v_by_theta is not None:  # the scale moves with theta too

@@ -45,13 +45,37 @@ class WideEffects:
 
     @cached_property
     def covariance(self) -> np.ndarray:
-        """Covariance of the scores' prediction errors, shape (r, r)."""
-        if self.estimate.covariance is None or not np.all(np.isfinite(self.estimate.beta_covariance)):
+        """Covariance of the scores' prediction errors, shape (r, r); where theta counts too, with its share."""
+        if self.estimate.covariance is None:
             return self._inverse
-        B = self.estimate.information.B[self.effect.index]
-        return self.estimate.information.factor_z.solve(self._unit)[self.effect.index] + (
-            B @ self.estimate.beta_covariance @ B.T
-        )
+        return self._given_parameters + _quadratic(self._moves, self.estimate.covariance)
+
+    @property
+    def _given_parameters(self) -> np.ndarray:
+        """The scores' covariance for known beta and theta."""
+        return self.estimate.information.factor_z.solve(self._unit)[self.effect.index]
+
+    @property
+    def _moves(self) -> np.ndarray:
+        """How the scores move with beta and theta, shape (r, p + number of theta)."""
+        by_beta = -self.estimate.information.B[self.effect.index]
+        by_theta = self.estimate.v_by_theta
+        rest = np.zeros((self.effect.size, self.estimate.theta.size)) if by_theta is None else by_theta
+        return np.hstack([by_beta, rest if by_theta is None else rest[self.effect.index]])
+
+    def non_centred(self) -> tuple[np.ndarray, np.ndarray]:
+        """z = v / scale of a non-centred term and its errors, shape (q,), with the scale's own where theta counts."""
+        effect, theta = self.effect, self.estimate.theta
+        assert effect.scale_map is not None
+        scale = np.broadcast_to(effect.scale_map.value(theta), (self.wide.size,))
+        z = self.values / scale
+        if self.estimate.covariance is None or self.estimate.v_by_theta is None:
+            return z, self.standard_error / scale
+        share = self.wide.known_share(self._given_parameters, self.lam)
+        moves = self.wide.effects(self._moves.T).T / scale[:, None]
+        moves[:, self.estimate.beta.size :] -= z[:, None] * effect.scale_map.jacobian(theta) / scale[:, None]
+        variance = self.wide.variance(share, self.lam) / scale**2
+        return z, np.sqrt(variance + _quadratic_diagonal(moves, self.estimate.covariance))
 
     @cached_property
     def _inverse(self) -> np.ndarray:
@@ -100,6 +124,19 @@ class WideEffects:
     def error_of(self, rows: lin.Gather) -> np.ndarray:
         """Standard errors of single effects times numbers, shape (m,)."""
         return np.abs(rows.weight) * self.standard_error[rows.index]
+
+
+def _quadratic(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """``R S R'``; parameters without covariance do not count."""
+    known = np.isfinite(np.diag(covariance))
+    return rows[:, known] @ covariance[np.ix_(known, known)] @ rows[:, known].T
+
+
+def _quadratic_diagonal(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """The diagonal of ``R S R'``."""
+    known = np.isfinite(np.diag(covariance))
+    part = rows[:, known]
+    return np.einsum("ij,ij->i", part @ covariance[np.ix_(known, known)], part)
 
 
 def own_design(wide: WideTerm, rows: lin.Rows) -> lin.Rows | None:

@@ -101,14 +101,35 @@ def test_reml_of_a_gaussian_model(estimator, matrix, centred):
     u, covariance = DENSE.effects(Z.astype(float), DENSE.variances[0])
     name, scale = ("u", 1.0) if centred else ("z", np.sqrt(lam))
     np.testing.assert_allclose(idata.estimates[name] * scale, u, atol=tolerance)
-    error = idata.standard_errors[name].values * scale
-    np.testing.assert_allclose(error**2, np.diag(covariance), atol=tolerance)
     np.testing.assert_allclose(idata.diagnostics[f"{name}_leverage"] * lam, np.diag(covariance), atol=tolerance)
-    np.testing.assert_allclose(idata.standard_errors["g"] ** 2, np.diag(Z @ covariance @ Z.T), rtol=10 * tolerance)
     R = np.zeros((2, Q))
     R[[0, 1], [0, 1]], R[[0, 1], [5, 6]] = 1, 2
+    moves = theta = np.zeros((Q, 2))
+    if estimator != "eql":  # Laplace's errors count those of the dispersions: derivatives of u by their logarithms
+        steps = 1e-5 * np.eye(2)
+        moves = np.array([(moved(step) - moved(-step)) / 2e-5 for step in steps]).T
+        names = [f"{part}_log__" for part in ("sigma_u", "sigma")]
+        theta = idata.fit["covariance_matrix"].sel(parameter=names, parameter_2=names).values
+        covariance = covariance + moves @ theta @ moves.T
+        tolerance = 1e-5 * float(np.max(np.diag(covariance)))
+    np.testing.assert_allclose(idata.standard_errors["g"] ** 2, np.diag(Z @ covariance @ Z.T), rtol=1e-5)
     np.testing.assert_allclose(idata.standard_errors["pair"] ** 2, np.diag(R @ covariance @ R.T), atol=10 * tolerance)
-    np.testing.assert_allclose(idata.standard_errors["twice"], 2 * np.sqrt(np.diag(covariance)), atol=tolerance)
+    np.testing.assert_allclose(idata.standard_errors["twice"] ** 2, 4 * np.diag(covariance), atol=10 * tolerance)
+    if centred:
+        np.testing.assert_allclose(idata.standard_errors["u"] ** 2, np.diag(covariance), atol=tolerance)
+    elif estimator == "eql":
+        np.testing.assert_allclose(idata.standard_errors["z"] ** 2 * lam, np.diag(covariance), atol=tolerance)
+    else:  # z = u / sigma_u
+        own = moves - np.column_stack([u, np.zeros(Q)])
+        variance = np.diag(covariance - moves @ theta @ moves.T + own @ theta @ own.T)
+        np.testing.assert_allclose(idata.standard_errors["z"] ** 2 * lam, variance, atol=tolerance)
+
+
+def moved(step):
+    """Effects where the logarithms of the standard deviations are `step` from their estimates."""
+    v = DENSE.variances * np.exp(2 * step)
+    P, _ = DENSE.projector(DENSE.covariance(v))
+    return v[0] * Z.T @ P @ Y
 
 
 def test_effects_are_those_of_ridge_regression():

@@ -6,7 +6,7 @@ the share of the workforce in agriculture, fishing and forestry. Rates vary by m
 that covariate explain: each district has its own normal effect, independent (`build`) or, since neighbouring
 districts resemble each other, from a conditional autoregression (`build_car`), as in section 4 of the tutorial on
 hglm. The neighbours kept here are districts with a common border on a map; the published analyses use a list with 132
-pairs, 16 of which have no common border (islands and firths), and without 12 that have one. `neighbours` reads either.
+pairs, of which 16 have no common border on that map, and 12 that have one are missing. `neighbours` reads either.
 
 Units: ``observed`` in cases, ``expected`` in cases, ``aff`` in percent of the workforce.
 
@@ -101,7 +101,7 @@ def neighbours(path: str | Path = DATA / "lip_cancer_borders.csv") -> sp.csr_arr
     ----------
     path : str or Path
         CSV file whose first two columns are the numbers of two neighbours. Default: the common borders on the map of
-        `load`; three island groups (6, 8, 11) have none.
+        `load`, on which islands touch the district next to them.
 
     Returns
     -------

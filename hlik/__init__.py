@@ -9,6 +9,7 @@ from hlik.estimators.eql import EQL
 from hlik.estimators.hl import HL
 from hlik.estimators.laplace import Laplace
 from hlik.estimators.mcem import MCEM
+from hlik.estimators.mcla import MCLA
 from hlik.estimators.saem import SAEM
 from hlik.fit import fit
 from hlik.hem import hem
@@ -37,6 +38,7 @@ __all__ = [
     "EQL",
     "HL",
     "MCEM",
+    "MCLA",
     "SAEM",
     "ConvergenceWarning",
     "DataWarning",

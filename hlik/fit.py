@@ -18,13 +18,14 @@ from hlik.estimators.hl import HL
 from hlik.estimators.laplace import Laplace
 from hlik.estimators.mcem import MCEM
 from hlik.estimators.mcem_state import Resumed, values_of
+from hlik.estimators.mcla import MCLA
 from hlik.estimators.saem import SAEM
 from hlik.linalg import on_compile
 from hlik.model import HierarchicalModel
 from hlik.progress import Progress
 from hlik.samplers.source import Source
 
-ESTIMATORS: dict[str, type] = {"eql": EQL, "laplace": Laplace, "hl": HL, "agq": AGQ, "mcem": MCEM, "saem": SAEM}
+ESTIMATORS: dict[str, type] = {"eql": EQL, "laplace": Laplace, "hl": HL, "agq": AGQ, "mcem": MCEM, "mcla": MCLA, "saem": SAEM}
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,12 @@ class Problem:
         effects = tuple(replace(effect, location=None) for effect in likelihood.model.random_effects)
         nothing: dict[str, Any] = {}
         likelihood.model = replace(
-            likelihood.model, random_effects=effects, forms=nothing, graph_maps=nothing, constant_data=nothing
+            likelihood.model,
+            random_effects=effects,
+            forms=nothing,
+            graph_maps=nothing,
+            constant_data=nothing,
+            source=None,
         )
         return replace(self, likelihood=likelihood)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pymc as pm
 import pytensor.sparse as ps
 import pytensor.tensor as pt
+import scipy.sparse as sp
 from pymc.distributions.dist_math import check_parameters
 from pymc.distributions.distribution import _support_point
 from pymc.logprob.abstract import _logprob
@@ -82,7 +83,7 @@ def _product(matrix: Any, delta: TensorVariable) -> TensorVariable:
     if matrix.nnz > DENSE_SHARE * matrix.shape[0] ** 2:
         return pt.dot(delta, matrix.toarray())
     columns = delta[:, None] if delta.ndim == 1 else delta.reshape((-1, matrix.shape[0])).T
-    return ps.structured_dot(ps.as_sparse_variable(matrix), columns).T.reshape(delta.shape)
+    return ps.structured_dot(ps.as_sparse_variable(sp.csc_matrix(matrix)), columns).T.reshape(delta.shape)
 
 
 def logdet_graph(structure: PrecisionStructure, c: TensorVariable) -> TensorVariable:

@@ -212,7 +212,7 @@ def _spread_model(state: DoubleState) -> tuple[HierarchicalModel, np.ndarray]:
     assert state.mean_state.solved is not None
     solved, half = state.mean_state.solved, state.mean_state.augmented.model
     point, found = solved.mean.point, solved.found
-    deviance = {"response": response_deviances(half, point.mu), "term": random_deviances(half, point.v)}
+    deviance = {"response": response_deviances(half, point.mu), "term": random_deviances(half, point.v, solved.spread)}
     leverage = {"response": found.leverage, "term": found.random_leverage}
     places = {r.name: ("response", r.rows) for r in half.responses}
     places |= {e.name: ("term", e.index) for e in half.random_effects}

@@ -15,6 +15,7 @@ from hlik.fit import fit
 from hlik.hem import hem
 from hlik.inference.accessors import loglik, vcov
 from hlik.inference.anova import anova
+from hlik.inference.compare import compare
 from hlik.inference.contrasts import contrasts, wald_test
 from hlik.inference.criteria import criteria
 from hlik.inference.intervals import confint
@@ -47,6 +48,7 @@ __all__ = [
     "Pedigree",
     "__version__",
     "anova",
+    "compare",
     "confint",
     "contrasts",
     "criteria",
@@ -59,6 +61,7 @@ __all__ = [
     "inspect",
     "loglik",
     "lr_test",
+    "plot_compare",
     "plot_diagnostics",
     "plot_history",
     "plot_profile",
@@ -83,7 +86,7 @@ FORMULA_MODULES = {"from_formula": "formulas", "from_matrices": "matrices", "hgl
 
 def __getattr__(name: str) -> object:
     """Load plots and formulas when first asked for: matplotlib's pyplot and formulae are slow to import."""
-    if name in ("plot_diagnostics", "plot_history", "plot_profile", "plot_ranef"):
+    if name in ("plot_compare", "plot_diagnostics", "plot_history", "plot_profile", "plot_ranef"):
         from hlik import plots
 
         return getattr(plots, name)

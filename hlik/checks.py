@@ -34,7 +34,7 @@ def check_data(model: HierarchicalModel) -> None:
         Levels of a random effect without observations.
     """
     _check_rank(model)
-    if model.n_beta:
+    if model.n_beta and model.penalty is None:  # a prior density keeps the estimates finite
         _check_separation(model)
     _warn_empty_levels(model)
 

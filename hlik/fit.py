@@ -25,7 +25,15 @@ from hlik.model import HierarchicalModel
 from hlik.progress import Progress
 from hlik.samplers.source import Source
 
-ESTIMATORS: dict[str, type] = {"eql": EQL, "laplace": Laplace, "hl": HL, "agq": AGQ, "mcem": MCEM, "mcla": MCLA, "saem": SAEM}
+ESTIMATORS: dict[str, type] = {
+    "eql": EQL,
+    "laplace": Laplace,
+    "hl": HL,
+    "agq": AGQ,
+    "mcem": MCEM,
+    "mcla": MCLA,
+    "saem": SAEM,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +133,10 @@ def fit(
         Names of the random effects, where they cannot be told from the graph: all other free variables are then
         parameters.
     priors
-        ``"ignore"``: densities of parameters do not count, as in likelihood.
+        ``"ignore"``: densities of parameters do not count, as in likelihood. ``"penalise"``: their log densities, on
+        the natural scale as the model states them (no Jacobian of a transform), are added to the log-likelihood that
+        is maximised; ``log_likelihood`` is then the penalised one, and ``unpenalised_log_likelihood`` and all other
+        criteria leave the densities out. For `Laplace` and `AGQ`.
     fixed
         Values on the natural scale, by name, at which parameters are held.
     weights
@@ -180,12 +191,16 @@ def fit(
     >>> round(float(idata.estimates["sigma"]), 4)
     0.3432
     """
+    from hlik.graph.penalised import read_penalised
     from hlik.graph.read import as_pymc, read_model
 
     chosen = as_estimator(estimator)
     _check_arguments(priors, draws)
+    if priors == "penalise" and not isinstance(chosen, Laplace | AGQ):
+        raise ModelError(f"priors='penalise' is for hlik.Laplace() and hlik.AGQ(), not for {chosen.name}.")
     began = time.perf_counter()
-    read = read_model(as_pymc(model), random=random, fixed=fixed, weights=weights)
+    reader = read_model if priors == "ignore" else read_penalised
+    read = reader(as_pymc(model), random=random, fixed=fixed, weights=weights)
     return fit_read(
         model,
         read,
@@ -240,7 +255,7 @@ def fit_read(
 
 
 def _check_arguments(priors: str, draws: int) -> None:
-    if priors != "ignore":
-        raise ModelError(f"priors={priors!r}: hlik ignores the densities of parameters; expected 'ignore'.")
+    if priors not in ("ignore", "penalise"):
+        raise ModelError(f"priors={priors!r}: expected 'ignore' or 'penalise'.")
     if not isinstance(draws, int | np.integer) or draws < 0:
         raise ModelError(f"draws must be a whole number, 0 or more; got {draws!r}.")

@@ -207,6 +207,7 @@ def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float, fixed: Mapping
         "fixed": json.dumps({name: np.asarray(value).tolist() for name, value in fixed.items()}),
         "estimator_name": fit.estimator.name,
         "likelihood": estimate.likelihood,
+        "priors": "ignore" if model.penalty is None else "penalise",
         "theta_in_effects": int(estimate.v_by_theta is not None),
         "fixed_design": _fingerprint(model.X),
         "n_iterations": len(fit.history),

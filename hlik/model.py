@@ -189,6 +189,8 @@ class HierarchicalModel:
         The form of every free variable and Deterministic in terms of value variables, for reporting.
     source
         What PyMC's samplers need of the `pm.Model` (`hlik.samplers.source.Source`); None outside of `hlik.fit`.
+    penalty
+        The densities of parameters among the extra terms (`hlik.penalty.Penalty`), where they count.
     double
         The second linear predictors (`hlik.double.DoubleStructure`) where dispersions have random effects.
     """
@@ -213,6 +215,7 @@ class HierarchicalModel:
     constant_data: dict[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
     source: Any = None
     double: Any = None
+    penalty: Any = None
 
     @property
     def n_rows(self) -> int:

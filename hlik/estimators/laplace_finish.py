@@ -16,6 +16,7 @@ from hlik.hlikelihood import HLikelihood
 from hlik.linalg import BorderedSystem
 from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
+from hlik.penalty import unpenalised
 from hlik.profile import LOG_2PI, Mode, ModeError, Profile
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def finish_laplace(state: MaximumState) -> Estimate:
         information=full,
         likelihood=state.settings.likelihood_name,
         scalars=_scalars(objective.profile, mode, full),
-        diagnostics=_diagnostics(model, mode),
+        diagnostics=_diagnostics(unpenalised(model), mode),
     )
 
 
@@ -89,14 +90,29 @@ def _full_information(likelihood: HLikelihood, mode: Mode) -> Bordered:
 
 
 def _scalars(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]:
-    likelihood, model = profile.likelihood, profile.likelihood.model
+    """Log-likelihoods and criteria; densities of parameters count in ``log_likelihood`` alone."""
+    likelihood, model, point = profile.likelihood, profile.likelihood.model, mode.point
+    penalty, found = model.penalty, {"log_likelihood": mode.value}
+    unpenalised_value = mode.value
+    if penalty is not None:
+        model = unpenalised(model)
+        likelihood = HLikelihood(model)
+        log_prior = penalty.value(point.eta, point.theta)
+        point = likelihood.at(point.beta, point.v, point.theta)
+        assert point is not None
+        full = _full_information(likelihood, Mode(point, full, mode.value))
+        unpenalised_value = mode.value - log_prior
+        if profile.integrate_beta:  # the prior of beta is in the integral
+            unpenalised_value = Profile(likelihood, True).mode(point.theta, point.beta, point.v).value
+        found |= {"unpenalised_log_likelihood": unpenalised_value, "log_prior": log_prior}
     p, q = model.n_beta, model.n_random
-    h = mode.point.h
+    h = point.h
     p_v = h - 0.5 * (full.logdet_z() - q * LOG_2PI)
     p_bv = h - 0.5 * (full.logdet() - (p + q) * LOG_2PI)
-    marginal = p_v if profile.integrate_beta else mode.value  # restricted likelihoods do not compare fixed effects
-    conditional = sum(term.value(mode.point.eta, mode.point.theta) for term in likelihood.terms)
-    effective = float((mode.point.weight * full.row_quadratics()).sum())
+    # restricted likelihoods do not compare fixed effects
+    marginal = p_v if profile.integrate_beta else unpenalised_value
+    conditional = sum(term.value(point.eta, point.theta) for term in likelihood.terms)
+    effective = float((point.weight * full.row_quadratics()).sum())
     count = p + model.n_theta
     observations = sum(response.size for response in model.responses)
     return {
@@ -104,7 +120,7 @@ def _scalars(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]:
         "h": h,
         "p_v_h": p_v,
         "p_bv_h": p_bv,
-        "log_likelihood": mode.value,
+        **found,
         "caic": -2 * conditional + 2 * effective,
         "aic": -2 * marginal + 2 * count,
         "bic": -2 * marginal + count * float(np.log(observations)),

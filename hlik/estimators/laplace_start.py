@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hlik.errors import ModelError
-from hlik.estimators.base import RUNNING
+from hlik.estimators.base import RUNNING, Estimate
 from hlik.estimators.eql import EQL
 from hlik.estimators.starts import check_start, start_beta, start_theta, unconstrained
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
+from hlik.penalty import unpenalised
 from hlik.profile import ModeError, Profile
 
 EQL_TOLERANCE = 0.5  # standard errors: the start need not be better than the difference between EQL and Laplace
@@ -34,27 +35,36 @@ def start_psi(
     model = likelihood.model
     check_start(model, start)
     settings = EQL(max_iterations=15)
-    if settings.obstacles(model):
+    plain = unpenalised(model)
+    if settings.obstacles(plain):
         return _plain(likelihood, integrate_beta, start)
     try:
-        state = settings.prepare(model, start, rng)
-        for _ in range(settings.max_iterations):
-            state, _row = settings.step(state)
-            if state.decrement < EQL_TOLERANCE or settings.status(state) != RUNNING:
-                break
-        estimate = settings.finish(state)
+        # without their prior densities parameters may be infinite: EQL then divides by zero
+        with np.errstate(divide="warn" if plain is model else "raise"):
+            estimate = _by_eql(settings, plain, start, rng)
     except (ModelError, np.linalg.LinAlgError, FloatingPointError):
         return _plain(likelihood, integrate_beta, start)
     theta, beta = estimate.theta.copy(), estimate.beta.copy()
     for parameter in model.dispersion_parameters:  # values the user gave are not replaced by EQL's
         if parameter.name in start:
-            theta[parameter.index] = start_theta(model, start, beta, estimate.v)[parameter.index]
+            theta[parameter.index] = start_theta(plain, start, beta, estimate.v)[parameter.index]
     if integrate_beta:
         return Start(theta, beta, estimate.v, estimate.theta_covariance)
     p = beta.size
     covariance = np.zeros((p + theta.size,) * 2)
     covariance[:p, :p], covariance[p:, p:] = estimate.beta_covariance, estimate.theta_covariance
     return Start(np.concatenate([beta, theta]), beta, estimate.v, covariance)
+
+
+def _by_eql(
+    settings: EQL, model: HierarchicalModel, start: dict[str, np.ndarray], rng: np.random.Generator
+) -> Estimate:
+    state = settings.prepare(model, start, rng)
+    for _ in range(settings.max_iterations):
+        state, _row = settings.step(state)
+        if state.decrement < EQL_TOLERANCE or settings.status(state) != RUNNING:
+            break
+    return settings.finish(state)
 
 
 def _plain(likelihood: HLikelihood, integrate_beta: bool, start: dict[str, np.ndarray]) -> Start:

@@ -20,6 +20,8 @@ from hlik.graph.structures import structure
 from hlik.graph.tapes import LiftedTerm, lift_random_effect, lift_response, stand_alone_size
 from hlik.graph.walk import Walker
 
+PRIOR_OF_COEFFICIENT = "prior of coefficient "  # what `hlik.graph.penalised` calls the density of a fixed effect
+
 
 @dataclass
 class Choice:
@@ -76,7 +78,9 @@ def _is_closed(predictor: Predictor, effects: set[str]) -> bool:
 
 
 def _potential(walker: Walker, potential: Variable, effects: set[str]) -> LiftedTerm:
-    """A potential; the sum of a vector is read as that vector's elements."""
+    """A potential; a sum is read as the elements of its vector, and coefficients stay linear in their prior."""
+    if potential.name.startswith(PRIOR_OF_COEFFICIENT):
+        effects = effects | {potential.name.removeprefix(PRIOR_OF_COEFFICIENT)}
     node = potential.owner
     inner = potential
     while node is not None and len(node.inputs) == 1 and type(node.op).__name__ == "ViewOp":

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from hlik.augmented import AugmentedModel, dispersions
 from hlik.errors import ModelError
 from hlik.estimators.quasi_dispersion import with_quasi_dispersion
+from hlik.graph.penalised import read_penalised
 from hlik.graph.read import as_pymc, read_model
 from hlik.hlikelihood import HLikelihood
 from hlik.inference.tables import model_of
@@ -125,7 +126,8 @@ def read_again(model: Any, idata: az.InferenceData) -> HierarchicalModel:
     pymc_model = as_pymc(model)
     if missing := sorted(set(names) - set(pymc_model.named_vars)):
         raise ModelError(f"This result is not of this model: the model has no {missing}.")
-    read = read_model(pymc_model, random=names, fixed=held_fixed(idata), weights=prior_weights(idata))
+    reader = read_penalised if idata["fit"].attrs.get("priors") == "penalise" else read_model
+    read = reader(pymc_model, random=names, fixed=held_fixed(idata), weights=prior_weights(idata))
     read = _with_quasi_dispersions(read, described)
     _check_same(read, idata, described)
     return read

@@ -23,7 +23,10 @@ import scipy.sparse as sp
 
 from hlik.model import HierarchicalModel, RandomEffect
 from hlik.structured_terms import StructuredTerm
+from hlik.student_terms import StudentTerm
 from hlik.terms import FamilyTerm, FlatTerm, RandomTerm, ResponseTerm
+
+AnyRandomTerm = RandomTerm | StructuredTerm | StudentTerm | FlatTerm
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +115,7 @@ class HLikelihood:
             return None
         return HPoint(beta, v, theta, eta, h, score, weight, random_score, random_weight)
 
-    def _random(self) -> Iterator[tuple[RandomEffect, RandomTerm | StructuredTerm | FlatTerm, slice]]:
+    def _random(self) -> Iterator[tuple[RandomEffect, AnyRandomTerm, slice]]:
         """Every random effect, its term of h and its entries of D."""
         return zip(self.model.random_effects, self.random_terms, self.prior.entries, strict=True)
 
@@ -124,6 +127,15 @@ class HLikelihood:
         for effect, random in zip(self.model.random_effects, self.random_terms, strict=True):
             total += random.value(v[effect.index], theta)
         return total if np.isfinite(total) else -np.inf
+
+    def positive_random_weight(self, point: HPoint) -> np.ndarray:
+        """D with its negative parts left out or turned round: positive definite."""
+        weight = point.random_weight.copy()
+        for effect, random, entries in self._random():
+            if isinstance(random, StudentTerm):
+                weight[entries] = random.positive_weight(point.v[effect.index], point.theta)
+        weight[self.prior.diagonal] = np.abs(weight[self.prior.diagonal])
+        return weight
 
     def curvature_slopes(
         self, point: HPoint, kappa: np.ndarray, kappa_v: np.ndarray
@@ -156,7 +168,9 @@ class HLikelihood:
         return total
 
 
-def _random_term(effect: RandomEffect) -> RandomTerm | StructuredTerm | FlatTerm:
+def _random_term(effect: RandomEffect) -> AnyRandomTerm:
+    if effect.precision is not None and effect.degrees is not None:
+        return StudentTerm(effect.precision, effect.degrees.map, effect.degrees.blocks)
     if effect.precision is not None:
         return StructuredTerm(effect.precision)
     return FlatTerm(effect.size) if effect.family is None else RandomTerm(effect)

@@ -28,9 +28,8 @@ from hlik.families import ResponseFamily
 from hlik.graph.forms import Form
 from hlik.links import Link
 from hlik.maps import ThetaMap
-from hlik.precision import BlockRoot, Precision, PriorPattern
+from hlik.precision import BlockRoot, Degrees, Precision, PriorPattern
 from hlik.random_families import RandomFamily
-from hlik.wide import WideTerm
 from hlik.wide import WideTerm
 
 
@@ -91,6 +90,8 @@ class RandomEffect:
         For an effect with a mean, ``u = location + v``: the form of the mean.
     precision
         For effects with a joint normal density, its precision; `family` and `dispersion` are None then.
+    degrees
+        For multivariate t densities, whose inverse scale matrix then is `precision`.
     root
         For a non-centred effect ``z`` with ``v = z L'`` in blocks: L as a function of theta.
     wide
@@ -105,8 +106,8 @@ class RandomEffect:
     scale_map: ThetaMap | None = None
     location: Form | None = None
     obstacle: str | None = None
-    wide: WideTerm | None = None
     precision: Precision | None = None
+    degrees: Degrees | None = None
     root: BlockRoot | None = None
     wide: WideTerm | None = None
 

@@ -341,6 +341,22 @@ class BlockRoot:
 
 
 @dataclass(frozen=True, eq=False)
+class Degrees:
+    """Degrees of freedom of multivariate t densities.
+
+    Attributes
+    ----------
+    map
+        nu as a function of theta, of size 1.
+    blocks
+        Numbers of the effects of every density, shape (G, k).
+    """
+
+    map: ThetaMap
+    blocks: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class PriorPattern:
     """The pattern of D, the prior precision of all random effects: a block for every term, diagonal or its own.
 

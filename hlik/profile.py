@@ -108,9 +108,9 @@ class Profile:
             return self.system.factor(point.weight, point.random_weight), True
         except NotPositiveDefinite:
             pass
-        weight, random_weight = np.abs(point.weight), point.random_weight.copy()
+        weight, random_weight = np.abs(point.weight), self.likelihood.positive_random_weight(point)
         diagonal = self.likelihood.prior.diagonal
-        positive = np.abs(random_weight[diagonal])  # joint densities are normal: their blocks are positive definite
+        positive = random_weight[diagonal].copy()
         scale = max(float(np.max(positive, initial=0.0)), 1e-8)
         for damping in (0.0, 1e-3, 1e-1, 10.0):
             random_weight[diagonal] = positive + damping * scale

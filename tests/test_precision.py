@@ -15,6 +15,7 @@ from hlik.precision import (
     matrix_precision,
 )
 from hlik.structured_terms import StructuredTerm
+from hlik.student_terms import StudentTerm
 
 
 class Covariance:
@@ -197,3 +198,99 @@ def test_diagonal_priors_need_no_pattern():
     assert prior.matrix is None
     assert (prior.nnz, prior.entries) == (5, (slice(0, 2), slice(2, 5)))
     np.testing.assert_array_equal(prior.diagonal, LowerPattern.diagonal(5).diagonal_positions())
+
+
+# ------------------------------------------------------------ multivariate t
+
+
+class Known:
+    """A map of the third element: ``nu = 2 + exp(theta_2)``."""
+
+    size = 1
+
+    def value(self, theta):
+        return np.array([2.0 + np.exp(theta[2])])
+
+    def jacobian(self, theta):
+        return np.array([[0.0, 0.0, np.exp(theta[2])]])
+
+
+class Padded(Covariance):
+    """The covariance with a third parameter that it does not depend on."""
+
+    def value(self, theta):
+        return super().value(theta[:2])
+
+    def jacobian(self, theta):
+        return np.hstack([super().jacobian(theta[:2]), np.zeros((4, 1))])
+
+
+T_THETA = np.array([0.3, 0.2, 0.7])
+
+
+def student():
+    return StudentTerm(block_precision(Padded(), BLOCKS, ""), Known(), BLOCKS)
+
+
+def exact_student(v, theta):
+    scale = Padded().value(theta).reshape(2, 2)
+    return sum(stats.multivariate_t(np.zeros(2), scale, df=Known().value(theta)[0]).logpdf(v[b]) for b in BLOCKS)
+
+
+def by_argument(function, at, step=1e-3):
+    """Central differences of fourth order by a vector."""
+    columns = []
+    for move in step * np.eye(at.size):
+        near = function(at + move) - function(at - move)
+        columns.append((8 * near - function(at + 2 * move) + function(at - 2 * move)) / (12 * step))
+    return np.array(columns).T
+
+
+def dense(term, values):
+    pattern = term.precision.pattern
+    matrix = np.zeros((6, 6))
+    matrix[pattern.indices, pattern.columns()] = values
+    return matrix + np.tril(matrix, -1).T
+
+
+def test_student_density_and_its_derivatives():
+    term = student()
+    value, score, weight = term.local(V, T_THETA)
+    assert value == pytest.approx(exact_student(V, T_THETA), abs=1e-12)
+    assert term.value(V, T_THETA) == pytest.approx(value, abs=1e-13)
+    np.testing.assert_allclose(score, by_argument(lambda v: exact_student(v, T_THETA), V), rtol=1e-8)
+    hessian = by_argument(lambda v: term.local(v, T_THETA)[1], V)
+    np.testing.assert_allclose(dense(term, weight), -hessian, atol=1e-9)
+    assert np.linalg.eigvalsh(dense(term, term.positive_weight(V, T_THETA))).min() > 0
+
+
+def test_student_slopes():
+    term = student()
+    c, kappa = np.random.default_rng(4).normal(size=(2, 6))
+    K = np.outer(kappa, kappa) + np.eye(6)
+    own = K[term.precision.pattern.indices, term.precision.pattern.columns()]
+    for block in BLOCKS:  # only entries within blocks count
+        K[np.ix_(block, np.setdiff1d(np.arange(6), block))] = 0.0
+
+    def trace(v, theta):
+        return -0.5 * np.sum(K * dense(term, term.local(v, theta)[2]))
+
+    by_v, by_theta = term.curvature_slopes(V, T_THETA, own)
+    np.testing.assert_allclose(by_v, by_argument(lambda v: trace(v, T_THETA), V), rtol=1e-8)
+    np.testing.assert_allclose(by_theta, by_argument(lambda t: trace(V, t), T_THETA), rtol=1e-8)
+    expected = by_argument(lambda t: term.value(V, t) + c @ term.local(V, t)[1], T_THETA)
+    np.testing.assert_allclose(term.theta_score(V, T_THETA, c), expected, rtol=1e-8)
+
+
+def test_student_cases_add_up():
+    term = student()
+    columns = np.random.default_rng(3).normal(size=(6, 4))
+    found = term.cases(columns, T_THETA, order=2, with_theta=True)
+    np.testing.assert_allclose(found.value.sum(axis=0), [exact_student(v, T_THETA) for v in columns.T], rtol=1e-12)
+    parts = zip(found.by_dispersion, found.dispersion_slopes, strict=True)
+    slopes = sum(part.sum(axis=0)[:, None] * slope for part, slope in parts)
+    expected = [term.theta_score(v, T_THETA, np.zeros(6)) for v in columns.T]
+    np.testing.assert_allclose(slopes, expected, rtol=1e-11)
+    np.testing.assert_allclose(
+        found.weight[0], np.column_stack([np.diag(dense(term, term.local(v, T_THETA)[2])) for v in columns.T])
+    )

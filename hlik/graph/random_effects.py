@@ -19,7 +19,7 @@ from hlik.graph.walk import Walker
 from hlik.links import LINKS
 from hlik.maps import RepeatedMap, ThetaMap
 from hlik.model import RandomEffect
-from hlik.precision import BlockRoot
+from hlik.precision import BlockRoot, Degrees
 
 KNOWN = "Normal, LogNormal, Gamma, Beta and InverseGamma"
 WANTED = {
@@ -72,8 +72,11 @@ def _structured(walker: Walker, rv: GraphVariable, index: slice, layout: ThetaLa
         )
     elif found.location is not None and rv.name not in walker.locations and not _is_zero(walker, found.location):
         obstacle = f"the mean of random effect {rv.name!r} is not linear in the other variables"
-    precision = found.precision(maps) if obstacle is None else None
-    root = None
+    precision = found.precision(maps) if obstacle is None else None  # type: ignore[arg-type]
+    root, degrees = None, None
+    if isinstance(found, BlockStructure) and found.degrees is not None and maps[1] is not None:
+        degrees = Degrees(maps[1], found.blocks)
+        obstacle = obstacle or f"random effect {rv.name!r} is {name}: EQL knows joint densities that are normal"
     scale_map = None if found.scale is None else layout.map_of(walker, found.scale)
     if scale_map is not None or getattr(found, "root", None) is not None:
         name = f"{name} (non-centred)"
@@ -91,6 +94,7 @@ def _structured(walker: Walker, rv: GraphVariable, index: slice, layout: ThetaLa
         location=location,
         obstacle=obstacle,
         precision=precision,
+        degrees=degrees,
         root=root,
     )
 

@@ -2,7 +2,7 @@
 
 `structure_of` states a distribution in one of two ways, both functions of PyTensor expressions of its parameters:
 
-* `BlockStructure`: a covariance matrix shared by blocks of effects (`pm.MvNormal`);
+* `BlockStructure`: a covariance matrix shared by blocks of effects (`pm.MvNormal`, `pm.MvStudentT`);
 * `MatrixStructure`: a precision ``Q = sum_k c_k M_k`` of known sparse matrices with coefficients c, an expression, and
   an object for log|Q| (`pm.CAR`, `pm.GaussianRandomWalk`, all of `hlik.distributions`).
 
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 import scipy.sparse as sp
+from pymc.distributions.multivariate import MvStudentTRV
 from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
 from pytensor.tensor.random.basic import MvNormalRV
@@ -55,6 +56,8 @@ class BlockStructure:
         For non-centred effects: the expression L with ``covariance = L L'``.
     scale
         For non-centred effects: the scalar that the variable is multiplied by.
+    degrees
+        For multivariate t densities: their degrees of freedom; `covariance` then is their scale matrix.
     """
 
     covariance: Variable
@@ -62,6 +65,7 @@ class BlockStructure:
     location: Variable | None = None
     root: Variable | None = None
     scale: Variable | None = None
+    degrees: Variable | None = None
 
     def scaled(self, scale: Variable) -> BlockStructure:
         """The density of ``scale * u``."""
@@ -70,12 +74,13 @@ class BlockStructure:
     @property
     def expressions(self) -> tuple[tuple[Variable, int], ...]:
         """What depends on the dispersion parameters, and its number of elements."""
-        return ((self.covariance, self.blocks.shape[1] ** 2),)
+        covariance = (self.covariance, self.blocks.shape[1] ** 2)
+        return (covariance,) if self.degrees is None else (covariance, (self.degrees, 1))
 
     def precision(self, maps: Any) -> Precision:
         """The precision, where `maps` are the expressions as functions of theta."""
         k = self.blocks.shape[1]
-        what = "normal with a covariance matrix"
+        what = "normal with a covariance matrix" if self.degrees is None else "t with a scale matrix"
         return block_precision(maps[0], self.blocks, f"{what}, {self.blocks.shape[0]} blocks of {k}")
 
 
@@ -144,6 +149,8 @@ class _Several:
         return self.count * self.inner.logdet_gradient(coefficients)
 
 
+MAX_STUDENT = 2000  # effects of one multivariate t density, whose curvature is dense
+
 Structure = BlockStructure | MatrixStructure
 
 
@@ -171,6 +178,19 @@ def _(op: Op, rv: Variable, walker: Walker) -> Structure | None:
         return None  # one covariance matrix for every block
     blocks = np.arange(int(np.prod(shape, dtype=int))).reshape(-1, k)
     return BlockStructure(pt.reshape(covariance, (k, k)), blocks, mean)
+
+
+@structure_of.register(MvStudentTRV)
+def _(op: Op, rv: Variable, walker: Walker) -> Structure | None:
+    degrees, mean, scale = op.dist_params(rv.owner)  # type: ignore[attr-defined]
+    shape = walker.shape(rv)
+    k, own, single = shape[-1], fm.shape_of(walker.form(scale)), fm.shape_of(walker.form(degrees))
+    if k > MAX_STUDENT or (own is not None and int(np.prod(own, dtype=int)) != k * k):
+        return None
+    if single is None or int(np.prod(single, dtype=int)) != 1:
+        return None
+    blocks = np.arange(int(np.prod(shape, dtype=int))).reshape(-1, k)
+    return BlockStructure(pt.reshape(scale, (k, k)), blocks, mean, degrees=pt.reshape(degrees, ()))
 
 
 @structure_of.register(PrecisionNormalRV)

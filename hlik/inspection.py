@@ -125,6 +125,9 @@ def inspect(model: Any, *, random: Sequence[str] | None = None, fixed: Mapping[s
       Laplace: applies
       HL: applies
       AGQ: applies
+      MCEM: applies
+      MCLA: applies
+      SAEM: applies
     """
     read = read_model(model, random=random, fixed=fixed)
     return Inspection(

@@ -113,6 +113,8 @@ def _random(term: RandomTerm, prefix: str, spread: float, noncentered: bool) -> 
     v = write_effect(shape, term.distribution, _log_dispersion(term, name, levels))
     if term.Z is not None:
         Z = pm.Data(f"{name}_Z", term.Z)
+        if isinstance(term.Z, np.ndarray):
+            return Z @ v
         return pytensor.sparse.structured_dot(Z, v[:, None])[:, 0]
     index = f"{term.group}__index"
     codes = model[index] if index in model.named_vars else pm.Data(index, term.codes, dims=ROWS)

@@ -16,6 +16,9 @@ from hlik.formula.effects import RandomDistribution
 from hlik.formula.frame import FixedTerm
 from hlik.formula.spec import Fixed, ModelSpec, PredictorSpec, RandomTerm
 
+DENSE = 0.3
+"""Share of entries that are not zero from which a dense matrix stays dense."""
+
 
 def from_matrices(
     y: Any,
@@ -42,8 +45,9 @@ def from_matrices(
         Design matrix of the fixed effects, shape (n, p). The columns of a data frame name the coefficients, else they
         are numbered.
     Z
-        Design matrices of random effects, each of shape (n, q_k), dense or SciPy sparse (dense ones are made sparse):
-        a mapping from names, one matrix (then called ``"u"``) or a sequence (``"u1"``, ``"u2"``, ...).
+        Design matrices of random effects, each of shape (n, q_k), dense or SciPy sparse (dense ones with few entries
+        are made sparse; those of markers stay dense): a mapping from names, one matrix (then called ``"u"``) or a sequence
+        (``"u1"``, ``"u2"``, ...).
     family, link
         As in `from_formula`.
     trials
@@ -63,8 +67,7 @@ def from_matrices(
     -------
     pymc.Model
         Fixed effects are ``beta``; the effects of Z named ``u`` are ``u``, with ``u_sigma`` (or ``u_lam``);
-        coefficients of dispersions are ``dispersion_beta`` and ``u_dispersion_beta``. Matrices are `pm.Data`; those
-        of random effects stay sparse.
+        coefficients of dispersions are ``dispersion_beta`` and ``u_dispersion_beta``. Matrices are `pm.Data`.
 
     Raises
     ------
@@ -143,12 +146,15 @@ def _named(Z: Any) -> dict[str, Any]:
 
 def _random(name: str, matrix: Any, n: int, distribution: RandomDistribution, dispersion: Any) -> RandomTerm:
     levels = matrix.columns.to_numpy() if isinstance(matrix, pd.DataFrame) else None
-    Z = sp.csr_matrix(matrix, dtype=float)
-    if Z.shape[0] != n or np.ndim(matrix) != 2:
-        raise ModelError(f"Z[{name!r}] must have shape ({n}, q), a row for each observation; got {np.shape(matrix)}.")
+    shape: tuple[int, ...] = getattr(matrix, "shape", None) or np.shape(matrix)
+    if len(shape) != 2 or shape[0] != n:
+        raise ModelError(f"Z[{name!r}] must have shape ({n}, q), a row for each observation; got {shape}.")
+    Z: Any = sp.csr_matrix(matrix, dtype=float)
     if not np.all(np.isfinite(Z.data)):
         raise ModelError(f"Z[{name!r}] has entries that are not finite.")
-    q = Z.shape[1]
+    if not sp.issparse(matrix) and Z.nnz > DENSE * np.prod(shape):
+        Z = np.asarray(matrix, float)
+    q = shape[1]
     design = None if dispersion is None else _fixed(dispersion, q, f"random_dispersion[{name!r}]")
     labels = np.arange(q) if levels is None else levels
     return RandomTerm(name, name, labels, Z=Z, distribution=distribution, dispersion=design)

@@ -42,7 +42,7 @@ class RandomTerm:
     codes
         Level of each row; None where `Z` is given instead.
     Z
-        A sparse matrix, shape (n, levels).
+        A sparse or dense matrix, shape (n, levels).
     wide
         Whether the variable has a dimension for the columns.
     correlated

@@ -88,6 +88,15 @@ def test_a_large_matrix_stays_sparse():
     assert read_model(model).Z.nnz == n
 
 
+def test_a_full_matrix_stays_dense():
+    markers = RNG.choice([-1.0, 1.0], (N, 200))
+    model = hlik.from_matrices(DATA["t"], X, {"marker": markers})
+    assert isinstance(model["marker_Z"].get_value(), np.ndarray)
+    sparse = hlik.from_matrices(DATA["t"], X, {"marker": sp.csr_array(markers)})
+    one, other = fits(model, sparse)
+    assert float(one.fit["p_bv_h"]) == pytest.approx(float(other.fit["p_bv_h"]), abs=1e-6)
+
+
 def test_names():
     model = hlik.from_matrices(DATA["t"].to_numpy(), X.to_numpy(), [ZG, ZH])
     assert [variable.name for variable in model.free_RVs] == ["beta", "u1_sigma", "u1", "u2_sigma", "u2", "sigma"]

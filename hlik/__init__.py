@@ -18,6 +18,7 @@ from hlik.inference.anova import anova
 from hlik.inference.compare import compare
 from hlik.inference.contrasts import contrasts, wald_test
 from hlik.inference.criteria import criteria
+from hlik.inference.influence import influence
 from hlik.inference.intervals import confint
 from hlik.inference.lr_test import lr_test
 from hlik.inference.pointwise import pointwise_log_likelihood
@@ -58,11 +59,13 @@ __all__ = [
     "hem",
     "hglm",
     "history",
+    "influence",
     "inspect",
     "loglik",
     "lr_test",
     "plot_compare",
     "plot_diagnostics",
+    "plot_em",
     "plot_history",
     "plot_profile",
     "plot_ranef",

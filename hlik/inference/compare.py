@@ -132,7 +132,8 @@ def compare(
     """
     if not 0 < level < 1:
         raise ModelError(f"level must lie between 0 and 1; got {level}.")
-    if isinstance(fits, az.InferenceData) or not isinstance(fits, Mapping) or not fits:
+    given: Any = fits
+    if isinstance(given, az.InferenceData) or not isinstance(given, Mapping) or not given:
         raise ModelError("compare takes a dictionary of fits by name: hlik.compare({'EQL': idata, 'NUTS': posterior}).")
     first = next(iter(fits)) if reference is None else reference
     if first not in fits:
@@ -238,7 +239,8 @@ def _prior_pulls(model: Any, fits: Mapping[str, az.InferenceData]) -> dict[str, 
     )
     shift = np.full(flat.size, np.nan)
     shift[known] = covariance[np.ix_(known, known)] @ flat[known] / np.sqrt(np.diag(covariance)[known])
-    found, start = {}, 0
+    found: dict[str, float] = {}
+    start = 0
     for p in ordered:
         size = idata["unconstrained_estimates"][p["value_name"]].size
         own = labels(idata["estimates"][p["name"]])

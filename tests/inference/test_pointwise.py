@@ -60,7 +60,7 @@ def test_marginal_by_quadrature(fitted):
             exact = np.log(integrate.quad(density, -8 * s - 1, 8 * s + 1, epsabs=0, epsrel=1e-10)[0])
             assert found.values[0, draw, g] == pytest.approx(exact, abs=1e-8)
     laplace = hlik.pointwise_log_likelihood(model, idata, "marginal", posterior=few, points=1)
-    np.testing.assert_allclose(laplace["log_likelihood"]["marginal"], found, atol=0.02)  # error of Laplace, counts near 2
+    np.testing.assert_allclose(laplace["log_likelihood"]["marginal"], found, atol=0.02)  # counts near 2
 
 
 @pytest.mark.filterwarnings("ignore")  # of ArviZ: eight groups of which each matters, and pandas 4

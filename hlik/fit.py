@@ -129,6 +129,8 @@ def fit(
         A `pymc.Model`, or a Bambi model. It is never changed.
     estimator
         A settings object such as ``hlik.EQL(correction="HL11")``; its lower-case name means its defaults.
+        ``"auto"``: Laplace or EQL first, checked by `hlik.check_accuracy`, then MCLA or MCEM where the check says so;
+        ``idata.fit.attrs["auto"]`` tells what was done and why.
     random
         Names of the random effects, where they cannot be told from the graph: all other free variables are then
         parameters.
@@ -194,8 +196,10 @@ def fit(
     from hlik.graph.penalised import read_penalised
     from hlik.graph.read import as_pymc, read_model
 
-    chosen = as_estimator(estimator)
     _check_arguments(priors, draws)
+    if isinstance(estimator, str) and estimator.lower() == "auto":
+        return _automatic(model, random, priors, fixed, weights, start, draws, draw_large, progressbar, random_seed)
+    chosen = as_estimator(estimator)
     if priors == "penalise" and not isinstance(chosen, Laplace | AGQ):
         raise ModelError(f"priors='penalise' is for hlik.Laplace() and hlik.AGQ(), not for {chosen.name}.")
     began = time.perf_counter()
@@ -214,6 +218,43 @@ def fit(
         random_seed=random_seed,
         weighted=bool(weights),
     )
+
+
+def _automatic(
+    model: Any,
+    random: Sequence[str] | None,
+    priors: str,
+    fixed: Mapping[str, Any] | None,
+    weights: Mapping[str, Any] | None,
+    start: Mapping[str, Any] | None,
+    draws: int,
+    draw_large: bool,
+    progressbar: bool,
+    random_seed: int | np.random.Generator | None,
+) -> Any:
+    """The estimator that a check of a first one leads to: see `hlik.auto`."""
+    from hlik.auto import fit_automatically
+    from hlik.graph.read import as_pymc, read_model
+
+    if priors != "ignore":
+        raise ModelError('estimator="auto" is for priors="ignore".')
+
+    def fit_with(estimator: Any, begin: Mapping[str, Any] | None) -> Any:
+        return fit(
+            model,
+            estimator,
+            random=random,
+            fixed=fixed,
+            weights=weights,
+            start=begin,
+            draws=draws,
+            draw_large=draw_large,
+            progressbar=progressbar,
+            random_seed=random_seed,
+        )
+
+    read = read_model(as_pymc(model), random=random, fixed=fixed, weights=weights)
+    return fit_automatically(model, read, fit_with, start=start, random_seed=random_seed)
 
 
 def fit_read(

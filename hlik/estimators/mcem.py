@@ -11,7 +11,7 @@ from hlik.errors import ModelError
 from hlik.estimators.mcem_base import MonteCarloEM, history_row
 from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_state import EMState
-from hlik.estimators.mcem_step import maximised
+from hlik.estimators.mcem_step import maximised, step_errors
 from hlik.samplers.base import Draws
 
 RULES = ("ascent", "mcemGLM")
@@ -130,7 +130,8 @@ class MCEM(MonteCarloEM):
             draws = joined(draws, state.sampler.draw(*at, more, state.rng))
         change = float(np.max(np.abs(np.concatenate([beta, theta]) - state.psi), initial=0.0))
         row = history_row(draws, values, gain, error, change)
-        new = replace(state, beta=beta, theta=theta, draws=draws, at=at)
+        mcse = step_errors(expected, draws, beta, theta)
+        new = replace(state, beta=beta, theta=theta, draws=draws, at=at, mcse_path=(*state.mcse_path, mcse))
         if self.rule == "mcemGLM":
             return mcemglm_schedule(new, at), row
         noisy = error > 0.5 * max(gain, self.tol)

@@ -14,7 +14,7 @@ from hlik.estimators.mcem_finish import finish_em
 from hlik.estimators.mcem_louis import Louis, louis_at
 from hlik.estimators.mcem_state import EMState, Resumed
 from hlik.estimators.mcla_start import INITIAL, begin
-from hlik.hlikelihood import HLikelihood
+from hlik.hlikelihood import HLikelihood, HPoint
 from hlik.model import HierarchicalModel
 from hlik.samplers.base import Draws
 from hlik.samplers.choose import SAMPLERS, obstacles, sampler_for
@@ -72,12 +72,14 @@ class MonteCarloEM:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             found = begin(likelihood, initial, dict(start), rng)
-        if likelihood.at(found.psi[: model.n_beta], found.v, found.psi[model.n_beta :]) is None:
+        point = likelihood.at(found.psi[: model.n_beta], found.v, found.psi[model.n_beta :])
+        if point is None:
             raise ModelError(f"{self.name}: h is not finite at the starting values; pass start={{...}}.")
         psi = found.psi
         if resumed is not None:
             psi = _given(model, resumed, psi)
-        sampler = sampler_for(self.sampler, likelihood, found.v, self.chains, self.tune)
+        first = _scattered(likelihood, point, self.chains, rng)
+        sampler = sampler_for(self.sampler, likelihood, first, self.tune)
         n = self.draws
         if resumed is not None and resumed.position is not None and resumed.position.shape[-1] == model.n_random:
             sampler.restore(resumed.position, resumed.step_size)
@@ -99,8 +101,10 @@ class MonteCarloEM:
         row = history_row(draws, values, 0.0, 0.0, louis.decrement)
         new = replace(state, draws=draws, at=at, louis=louis)
         if not louis.is_positive_definite:
+            new = replace(new, mcse_path=(*state.mcse_path, np.full(state.psi.size, np.nan)))
             return _without_information(new, louis), row
         p = state.beta.size
+        new = replace(new, mcse_path=(*state.mcse_path, louis.mcse))
         beta, theta = state.beta + louis.step[:p], state.theta + louis.step[p:]
         near = max(NEAR, 2 * louis.noise)
         far = louis.decrement > near and state.polished < MOST_POLISHED
@@ -186,6 +190,16 @@ def history_row(draws: Draws, values: np.ndarray, gain: float, gain_error: float
         "draws": float(draws.count),
         "step": step,
     }
+
+
+def _scattered(likelihood: HLikelihood, point: HPoint, chains: int, rng: np.random.Generator) -> np.ndarray:
+    """First positions of the chains, (chains, q): about v with the deviations that each effect has given the others.
+
+    At the mode itself the gradient is zero, from which no sampler could tell a scale.
+    """
+    curvature = (likelihood.Z.multiply(likelihood.Z)).T @ point.weight + point.random_weight[likelihood.prior.diagonal]
+    spread = 1.0 / np.sqrt(np.maximum(np.abs(curvature), 1e-4))
+    return point.v + spread * rng.normal(size=(chains, point.v.size))
 
 
 def _given(model: HierarchicalModel, start: dict[str, np.ndarray], psi: np.ndarray) -> np.ndarray:

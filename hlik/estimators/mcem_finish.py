@@ -105,5 +105,6 @@ def _to_go_on(state: EMState, draws: Draws, louis: Louis) -> dict[str, tuple[tup
         "information": (("parameter", "parameter_2"), louis.information),
         "information_mcse": (("parameter", "parameter_2"), louis.information_mcse),
         "standard_error_mcse": (("parameter",), louis.standard_error_mcse),
+        "path_mcse": (("iteration", "parameter"), np.array(state.mcse_path)),
         "n_compilations": ((), state.sampler.compilations),
     }

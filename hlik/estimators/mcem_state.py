@@ -78,6 +78,8 @@ class EMState:
         Draws of the next E-step.
     phase
         ``"em"``; ``"final"``: the last sample, from which estimates and standard errors come; ``"done"``.
+    mcse_path
+        Monte Carlo standard errors of psi after every step, each (p + r,).
     small
         How often running the rule's criterion was met.
     """
@@ -96,6 +98,7 @@ class EMState:
     small: int = 0
     polished: int = 0
     louis: Louis | None = None
+    mcse_path: tuple[np.ndarray, ...] = field(default=())
     memory: tuple[np.ndarray, ...] = field(default=())
     stopped: str = ""
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from hlik.estimators.mcem_expect import Expected
 from hlik.model import RandomEffect
+from hlik.samplers.base import Draws
 
 NEWTON_STEPS = 20
 DECREMENT = 1e-8  # twice what Q could still rise by
@@ -34,6 +35,16 @@ def maximised(expected: Expected, beta: np.ndarray, theta: np.ndarray) -> tuple[
         if not moved or slope < DECREMENT:
             break
     return beta, theta
+
+
+def step_errors(expected: Expected, draws: Draws, beta: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Monte Carlo standard errors of the maximum of Q, ``(-Q'')^-1 g`` averaged, shape (p + r,)."""
+    hessian = expected.derivatives(beta, theta)[1]
+    try:
+        influence = np.linalg.solve(-hessian, expected.scores(beta, theta))
+    except np.linalg.LinAlgError:
+        return np.full(beta.size + theta.size, np.nan)
+    return np.sqrt(np.diag(draws.mean_covariance(influence)))
 
 
 def ascent_step(gradient: np.ndarray, hessian: np.ndarray, p: int) -> np.ndarray:

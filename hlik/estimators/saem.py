@@ -92,6 +92,7 @@ class SAEM(MonteCarloEM):
         change = float(np.max(np.abs(np.concatenate([beta, theta]) - state.psi), initial=0.0))
         row = history_row(draws, values, gain, np.nan, change)
         new = replace(state, beta=beta, theta=theta, draws=draws, at=(state.beta, state.theta), memory=memory)
+        new = replace(new, mcse_path=(*state.mcse_path, np.full(state.psi.size, np.nan)))
         if state.iteration < self.burn + self.steps:
             return new, row
         following = min(4 * sum(part.shape[1] for part in memory), self.max_draws)

@@ -33,11 +33,11 @@ def obstacles(name: str, model: HierarchicalModel) -> list[str]:
     return found
 
 
-def sampler_for(name: str, likelihood: HLikelihood, start: np.ndarray, chains: int, tune: int) -> Sampler:
-    """The sampler of this name for a model, beginning at v = `start`."""
+def sampler_for(name: str, likelihood: HLikelihood, first: np.ndarray, tune: int) -> Sampler:
+    """The sampler of this name for a model, with first positions (chains, q)."""
     chosen = resolved(name)
     if chosen == "importance":
-        return ImportanceSampler(likelihood, start, chains)
+        return ImportanceSampler(likelihood, first[0], len(first))
     if chosen == "nutpie":
-        return NutpieSampler(likelihood, start, chains, tune)
-    return StepSampler(likelihood, start, chains, tune, chosen)
+        return NutpieSampler(likelihood, first, tune)
+    return StepSampler(likelihood, first, tune, chosen)

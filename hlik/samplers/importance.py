@@ -54,20 +54,19 @@ class ImportanceSampler:
         """Draws of v; the largest Pareto k of the blocks is among the statistics."""
         per_chain = 1 << max(int(np.ceil(np.log2(max(draws / self.chains, 8)))), 3)
         proposal = self.proposal(beta, theta)
-        v = np.empty((self.chains, per_chain, self.likelihood.model.n_random))
-        worst, least = -np.inf, np.inf
-        for chain in range(self.chains):
-            seed = [int(rng.integers(2**31))]
-            proposed, log_density = proposal.draw("sobol", per_chain, 0, 1, seed)
-            log_weight = self.block_values(beta, proposed, theta) - log_density
-            worst = max(worst, self._worst(log_weight))
-            chosen, effective = _resampled(log_weight, rng)
-            least = min(least, effective)
-            taken = np.take_along_axis(proposed, chosen[self.blocks.member], axis=1)
-            v[chain] = taken.T
+        parts = [proposal.draw("sobol", per_chain, 0, 1, [int(rng.integers(2**31))]) for _ in range(self.chains)]
+        proposed = np.concatenate([v for v, _ in parts], axis=1)
+        log_weight = self.block_values(beta, proposed, theta) - np.concatenate(
+            [density for _, density in parts], axis=1
+        )
+        chosen, effective = _resampled(log_weight, self.chains, rng)
+        taken = np.take_along_axis(proposed, chosen[self.blocks.member], axis=1)
         shape = (self.chains, per_chain)
-        stats = {"pareto_k": np.full(shape, worst), "effective_share": np.full(shape, least / per_chain)}
-        return Draws(v, stats, independent=True)
+        stats = {
+            "pareto_k": np.full(shape, self._worst(log_weight)),
+            "effective_share": np.full(shape, effective / log_weight.shape[1]),
+        }
+        return Draws(taken.T.reshape(*shape, -1), stats, independent=True)
 
     def block_values(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """h of every block at the columns of v, shape (B, m); -inf out of range."""
@@ -82,18 +81,22 @@ class ImportanceSampler:
     def _worst(self, log_weight: np.ndarray) -> float:
         spread = log_weight.max(axis=1) - np.median(log_weight, axis=1)
         tested = np.argsort(-spread, kind="stable")[:MOST_TESTED]
-        return float(pareto_k(log_weight[tested]).max(initial=-np.inf))
+        with np.errstate(over="ignore"):  # ArviZ's fit of the tail tries values that overflow
+            return float(pareto_k(log_weight[tested]).max(initial=-np.inf))
 
 
-def _resampled(log_weight: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Systematic resampling of every row: chosen columns (B, m) in random order; the least effective number."""
+def _resampled(log_weight: np.ndarray, chains: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Systematic resampling of every row: chosen columns (B, m), and the least effective number.
+
+    All chains together have one sum of weights, so that the bias of the ratio falls with all draws; each chain has,
+    up to a few, the draws that come from itself, in random order.
+    """
     blocks, m = log_weight.shape
     weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
-    ends = np.cumsum(weight, axis=1)
-    ends[:, -1] = 1.0 + 1e-9
     points = (np.arange(m) + rng.random((blocks, 1))) / m
-    rows = np.arange(blocks)[:, None]
-    chosen = np.searchsorted((ends + 2.0 * rows).ravel(), (points + 2.0 * rows).ravel(), side="left").reshape(blocks, m)
-    chosen = np.minimum(chosen - m * rows, m - 1)
-    return rng.permuted(chosen, axis=1), float((1.0 / (weight**2).sum(axis=1)).min(initial=m))
+    chosen = np.empty((blocks, m), dtype=int)
+    for b in range(blocks):
+        chosen[b] = np.searchsorted(np.cumsum(weight[b]), points[b])
+    chosen = rng.permuted(np.minimum(chosen, m - 1).reshape(blocks, chains, -1), axis=2).reshape(blocks, m)
+    return chosen, float((1.0 / (weight**2).sum(axis=1)).min(initial=m))

@@ -22,9 +22,9 @@ class NutpieSampler:
     position where it begins, and improves it in `LATER_TUNE` draws, which are not used.
     """
 
-    def __init__(self, likelihood: HLikelihood, start: np.ndarray, chains: int, tune: int):
-        self.model, self.chains, self.tune = likelihood.model, chains, tune
-        self.position = np.tile(start, (chains, 1))
+    def __init__(self, likelihood: HLikelihood, position: np.ndarray, tune: int):
+        self.model, self.chains, self.tune = likelihood.model, len(position), tune
+        self.position = position
         self.step_size: np.ndarray | None = None
         self.compilations = 0
         self._effects: EffectsModel | None = None

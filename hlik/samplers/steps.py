@@ -24,9 +24,9 @@ class StepSampler:
         ``"pymc"``: NUTS. ``"metropolis"``: random walk.
     """
 
-    def __init__(self, likelihood: HLikelihood, start: np.ndarray, chains: int, tune: int, kind: str):
-        self.model, self.chains, self.tune, self.kind = likelihood.model, chains, tune, kind
-        self.position = np.tile(start, (chains, 1))
+    def __init__(self, likelihood: HLikelihood, position: np.ndarray, tune: int, kind: str):
+        self.model, self.chains, self.tune, self.kind = likelihood.model, len(position), tune, kind
+        self.position = position.copy()
         self.compilations = 0
         self._effects: EffectsModel | None = None
         self._step: Any = None

@@ -40,6 +40,7 @@ from hlik.precision import Precision
 STEP = 1e-4  # of a central difference on the unconstrained scale: its error is about 1e-8 of the third derivative
 EXACT = 1e-12  # standard errors: the mixed-model equations between differences
 NEAR = 1e-3  # standard errors from the solution, within which the last derivative serves again
+MAX_HALVINGS = 60
 LEAST = 1e-3  # of a curvature, as a part of the largest, where U has no maximum nearby
 
 
@@ -92,12 +93,9 @@ def joint_step(
     step, decrement, unknown = _newton(found.score, jacobian, active)
     if last is not None and decrement > 2.0 * last.proposal.decrement:
         limit = 0.5 * last.limit
-    change = _log_change(model, theta, found.components, step)
-    used = change / (limit * MAX_LOG_CHANGE)
-    step = step / max(used, 1.0)
-    return JointStep(
-        mean, found, gone, active, slopes, Proposal(step, decrement, min(used, 1.0), unknown), jacobian, limit
-    )
+    part = _bounded(model, theta, found.components, step, limit)
+    proposal = Proposal(part * step, decrement, part, unknown)
+    return JointStep(mean, found, gone, active, slopes, proposal, jacobian, limit)
 
 
 def joint_state(
@@ -178,17 +176,31 @@ def _newton(score: np.ndarray, jacobian: np.ndarray, active: np.ndarray) -> tupl
     return step, decrement, unknown
 
 
-def _log_change(
-    model: HierarchicalModel, theta: np.ndarray, components: Sequence[Component], step: np.ndarray
+def _bounded(
+    model: HierarchicalModel, theta: np.ndarray, components: Sequence[Component], step: np.ndarray, limit: float
 ) -> float:
-    """The largest change of a log dispersion, or of the logarithm of a diagonal entry of Q, that a step makes."""
-    changes = [float(np.max(np.abs(c.log_slope @ step))) for c in components]
-    changes += [
-        float(np.max(np.abs(_diagonal_slopes(effect.precision, theta) @ step)))
-        for effect in model.random_effects
-        if effect.precision is not None
-    ]
-    return max(changes, default=0.0)
+    """The part of a step that keeps the changes of dispersions and of precisions within bounds.
+
+    A precision may change by the same factor as a dispersion in every direction: ``Q_new - Q / c`` and ``c Q - Q_new``
+    are positive definite.
+    """
+    change = max((float(np.max(np.abs(c.log_slope @ step))) for c in components), default=0.0)
+    part = min(1.0, limit * MAX_LOG_CHANGE / change) if change > 0 else 1.0
+    precisions = [effect.precision for effect in model.random_effects if effect.precision is not None]
+    factor = float(np.exp(limit * MAX_LOG_CHANGE))
+    for _ in range(MAX_HALVINGS):
+        if all(_is_near(precision, theta, theta + part * step, factor) for precision in precisions):
+            break
+        part *= 0.5
+    return part
+
+
+def _is_near(precision: Precision, theta: np.ndarray, new: np.ndarray, factor: float) -> bool:
+    c, moved = precision.coefficients.value(theta), precision.coefficients.value(new)
+    if not np.all(np.isfinite(moved)):
+        return False
+    logdet = precision.determinant.logdet
+    return bool(np.isfinite(logdet(moved - c / factor)) and np.isfinite(logdet(factor * c - moved)))
 
 
 def _diagonal_slopes(precision: Precision, theta: np.ndarray) -> np.ndarray:

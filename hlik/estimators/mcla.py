@@ -186,12 +186,19 @@ class MCLA:
         if self.proposal == "glmm":
             psi, v = eql_mode(model, start, rng)
             mode = Profile(likelihood).mode(psi, psi[: model.n_beta], v)
-            frozen = glmm_proposal(self.blocks(likelihood), mode, self._shares(), self.df)
+            frozen = glmm_proposal(self.blocks(likelihood), mode, self.glmm_shares, self.df)
         state = MCLAState(self, objective, self.blocks(likelihood), first.psi, first.covariance, entropy)
         return replace(state, proposal=frozen, is_near=frozen is not None)
 
-    def _shares(self) -> Sequence[float]:
-        return SHARES[self.proposal] if self.shares is None else self.shares
+    @property
+    def laplace_shares(self) -> Sequence[float]:
+        """Of normal and t."""
+        return SHARES["laplace"] if self.shares is None or self.proposal == "glmm" else self.shares
+
+    @property
+    def glmm_shares(self) -> Sequence[float]:
+        """Of the three components."""
+        return SHARES["glmm"] if self.shares is None else self.shares
 
     def step(self, state: MCLAState) -> tuple[MCLAState, dict[str, float]]:
         """While far from the maximum: a new proposal, and a search as far as it reaches. Then: more draws."""
@@ -261,7 +268,8 @@ class MCLAState:
         """Draws of each block in all, 0 before the first."""
         return 0 if self.likelihood is None else self.likelihood.draws
 
-    def _sample(self, proposal: Proposal, n: int, stage: int) -> ImportanceLikelihood:
+    def sample(self, proposal: Proposal, n: int, stage: int) -> ImportanceLikelihood:
+        """The likelihood with n draws a randomisation."""
         settings = self.settings
         problem = Problem(self.objective.profile.likelihood, self.blocks, proposal, settings.points)
         return ImportanceLikelihood(problem, n, settings.randomisations, (self.entropy, stage), settings.executor)
@@ -285,15 +293,21 @@ class MCLAState:
             reach=reach,
         )
 
-    def approach(self) -> MCLAState:
-        """A proposal at the mode for the present parameters, adapted twice; the maximum as far as it can be trusted."""
+    def proposal_here(self, stage: int) -> tuple[Proposal, int]:
+        """A proposal at the mode for the present parameters, adapted twice; and the stage of the next draws."""
+        if self.settings.proposal == "glmm" and self.proposal is not None:
+            return self.proposal, stage
         mode = self.objective.mode(self.psi)
-        proposal = laplace_proposal(self.blocks, mode, self.settings._shares(), self.settings.df)
-        stage = self.stage
+        proposal = laplace_proposal(self.blocks, mode, self.settings.laplace_shares, self.settings.df)
         for _ in range(2):
-            proposal = self._sample(proposal, ADAPTATION, stage).adapted(self.psi)
+            proposal = self.sample(proposal, ADAPTATION, stage).adapted(self.psi)
             stage += 1
-        likelihood = self._sample(proposal, ADAPTATION, stage)
+        return proposal, stage
+
+    def approach(self) -> MCLAState:
+        """A proposal for the present parameters; the maximum as far as it can be trusted."""
+        proposal, stage = self.proposal_here(self.stage)
+        likelihood = self.sample(proposal, ADAPTATION, stage)
         found = self._maximise(likelihood, REACH)
         is_near = found.moved < NEAR or self.approaches + 1 >= MAX_APPROACH
         new = replace(
@@ -310,7 +324,7 @@ class MCLAState:
     def final(self) -> MCLAState:
         """The maximum with new draws, more of them than before."""
         assert self.proposal is not None
-        likelihood = self._sample(self.proposal, self._next_n(), self.stage)
+        likelihood = self.sample(self.proposal, self._next_n(), self.stage)
         found = self._maximise(likelihood, np.inf if self.settings.proposal == "glmm" else REACH)
         weights = weights_at(likelihood, found.psi)
         return replace(

@@ -120,6 +120,7 @@ class Interpreter:
 
     def __init__(self, inputs: Sequence[Variable], outputs: Sequence[Variable]):
         self._n_inputs = len(inputs)
+        self._graph = (list(inputs), list(outputs))
         self._cells: list[Any] = [None] * len(inputs)  # known values; None for what changes
         self._position: dict[Variable, int] = {variable: k for k, variable in enumerate(inputs)}
         self._moving = set(range(len(inputs)))
@@ -129,6 +130,10 @@ class Interpreter:
             for node in io_toposort(list(inputs), list(outputs)):
                 self._add(node, done)
         self._outputs = [self._cell(output) for output in outputs]
+
+    def __reduce__(self) -> tuple[type, tuple[list[Variable], list[Variable]]]:
+        """Pickled as its graph, and prepared anew."""
+        return Interpreter, self._graph
 
     def __call__(self, *values: Any) -> Values:
         """Values of the outputs."""

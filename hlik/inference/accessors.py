@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, overload
+
 import arviz as az
 import pandas as pd
 
 from hlik.errors import ModelError
 from hlik.inference.tables import model_of
+
+if TYPE_CHECKING:
+    from hlik.accuracy import LogLikelihood
 
 
 def vcov(idata: az.InferenceData, role: str | None = None) -> pd.DataFrame:
@@ -58,8 +63,20 @@ def vcov(idata: az.InferenceData, role: str | None = None) -> pd.DataFrame:
     return matrix.iloc[chosen, chosen]
 
 
-def loglik(idata: az.InferenceData, kind: str | None = None) -> float:
-    """Log-likelihood of a fit.
+@overload
+def loglik(idata: az.InferenceData, kind: str | None = None) -> float: ...
+
+
+@overload
+def loglik(idata: Any, kind: az.InferenceData, **settings: Any) -> LogLikelihood: ...
+
+
+def loglik(idata: Any, kind: Any = None, **settings: Any) -> Any:
+    """Log-likelihood of a fit: ``loglik(idata)`` as it was fitted, ``loglik(model, idata)`` by importance sampling.
+
+    ``loglik(model, idata, settings=None, tol=0.01, random_seed=None)`` is the marginal log-likelihood at the estimate
+    of any estimator, with its Monte Carlo error (`hlik.accuracy.LogLikelihood`), so that fits by EQL, Laplace,
+    MCEM and MCLA compare on one scale. It takes the draws that an error of `tol` needs, as `hlik.MCLA` makes them.
 
     Parameters
     ----------
@@ -72,12 +89,12 @@ def loglik(idata: az.InferenceData, kind: str | None = None) -> float:
 
     Returns
     -------
-    float
+    float, or LogLikelihood with a model
 
     Raises
     ------
     ModelError
-        Where the result has no number of that name.
+        Where the result has no number of that name; where importance sampling cannot serve the model.
 
     Examples
     --------
@@ -89,7 +106,14 @@ def loglik(idata: az.InferenceData, kind: str | None = None) -> float:
     >>> idata = hlik.fit(model, "laplace", progressbar=False)
     >>> hlik.loglik(idata) == hlik.loglik(idata, "p_v_h") < hlik.loglik(idata, "conditional_log_likelihood")
     True
+    >>> found = hlik.loglik(model, idata, random_seed=1)
+    >>> abs(found.value + 20.49) < 0.05, found.mcse < 0.01
+    (True, True)
     """
+    if isinstance(kind, az.InferenceData):
+        from hlik.accuracy import importance_log_likelihood
+
+        return importance_log_likelihood(idata, kind, **settings)
     model_of(idata)
     scalars = [str(name) for name, values in idata["fit"].data_vars.items() if values.ndim == 0]
     name = "log_likelihood" if kind is None else kind

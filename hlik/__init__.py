@@ -3,6 +3,7 @@
 from importlib import import_module
 
 from hlik._version import __version__
+from hlik.accuracy import check_accuracy
 from hlik.errors import ConvergenceWarning, DataWarning, ModelError
 from hlik.estimators.agq import AGQ
 from hlik.estimators.eql import EQL
@@ -49,6 +50,7 @@ __all__ = [
     "Pedigree",
     "__version__",
     "anova",
+    "check_accuracy",
     "compare",
     "confint",
     "contrasts",
@@ -67,6 +69,7 @@ __all__ = [
     "plot_diagnostics",
     "plot_em",
     "plot_history",
+    "plot_importance",
     "plot_profile",
     "plot_ranef",
     "pointwise_log_likelihood",
@@ -89,7 +92,7 @@ FORMULA_MODULES = {"from_formula": "formulas", "from_matrices": "matrices", "hgl
 
 def __getattr__(name: str) -> object:
     """Load plots and formulas when first asked for: matplotlib's pyplot and formulae are slow to import."""
-    if name in ("plot_compare", "plot_diagnostics", "plot_history", "plot_profile", "plot_ranef"):
+    if name in ("plot_compare", "plot_diagnostics", "plot_history", "plot_importance", "plot_profile", "plot_ranef"):
         from hlik import plots
 
         return getattr(plots, name)

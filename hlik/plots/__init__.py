@@ -8,7 +8,8 @@ that exist are left alone.
 from hlik.plots.compare import plot_compare
 from hlik.plots.diagnostics import plot_diagnostics
 from hlik.plots.history import plot_history
+from hlik.plots.importance import plot_importance
 from hlik.plots.profile import plot_profile
 from hlik.plots.random_effects import plot_ranef
 
-__all__ = ["plot_compare", "plot_diagnostics", "plot_history", "plot_profile", "plot_ranef"]
+__all__ = ["plot_compare", "plot_diagnostics", "plot_history", "plot_importance", "plot_profile", "plot_ranef"]

@@ -16,6 +16,7 @@ from hlik.fit import fit
 from hlik.hem import hem
 from hlik.inference.accessors import loglik, vcov
 from hlik.inference.anova import anova
+from hlik.inference.bootstrap import bootstrap
 from hlik.inference.compare import compare
 from hlik.inference.contrasts import contrasts, wald_test
 from hlik.inference.criteria import criteria
@@ -50,6 +51,7 @@ __all__ = [
     "Pedigree",
     "__version__",
     "anova",
+    "bootstrap",
     "check_accuracy",
     "compare",
     "confint",
@@ -67,6 +69,7 @@ __all__ = [
     "lr_test",
     "plot_compare",
     "plot_diagnostics",
+    "plot_effects",
     "plot_em",
     "plot_history",
     "plot_importance",
@@ -92,7 +95,7 @@ FORMULA_MODULES = {"from_formula": "formulas", "from_matrices": "matrices", "hgl
 
 def __getattr__(name: str) -> object:
     """Load plots and formulas when first asked for: matplotlib's pyplot and formulae are slow to import."""
-    if name in ("plot_compare", "plot_diagnostics", "plot_history", "plot_importance", "plot_profile", "plot_ranef"):
+    if name in __all__ and name.startswith("plot_"):
         from hlik import plots
 
         return getattr(plots, name)

@@ -94,6 +94,10 @@ def plot_diagnostics(
     smoothed), and neither they nor the deviances have the distributions above, whatever the model. The same
     holds to a lesser degree for small counts.
 
+    *Families without a deviance in hlik* (negative binomial, Student t, zero-inflated, ordered ...) are shown by
+    randomised quantile residuals (`hlik.residuals`) against the fitted mean, their normal Q-Q plot, and the histogram
+    of ``P(Y <= y)``, which is flat where the model holds; its band is the central 95% of each bar's binomial count.
+
     Of the panels of hglm's plot, the histograms and the plot of deviances by index show what the Q-Q plots
     show, and the absolute residuals are in the first panel.
 
@@ -128,7 +132,30 @@ def plot_diagnostics(
     return grid
 
 
+def _quantile_row(row: np.ndarray, found: ResponseDiagnostics) -> None:
+    """A response whose family has no deviance: quantile residuals, their normal Q-Q plot and their distribution."""
+    name = found.name
+    panels.residuals(
+        row[0], found.predictor, found.residual, found.predictor_label, f"{name}: quantile residuals", False
+    )
+    row[0].set_ylabel("quantile residual")
+    panels.theoretical_quantiles(
+        row[1],
+        found.residual,
+        stats.norm(),
+        "normal quantile",
+        "quantile residual",
+        f"{name}: quantile residuals, normal Q-Q",
+    )
+    panels.uniform_histogram(row[2], stats.norm.cdf(found.residual), f"{name}: P(Y ≤ y), randomised")
+    panels.nothing(row[3], "no deviance for this family")
+    panels.titles(row[3], "", "", f"{name}: deviances")
+
+
 def _response_row(row: np.ndarray, found: ResponseDiagnostics) -> None:
+    if found.by_quantiles:
+        _quantile_row(row, found)
+        return
     name = found.name
     panels.residuals(row[0], found.predictor, found.residual, found.predictor_label, f"{name}: residuals", found.binary)
     panels.theoretical_quantiles(
@@ -162,6 +189,11 @@ def _term_row(row: np.ndarray, term: Term, found: TermDiagnostics) -> None:
         most=CATERPILLAR_LEVELS,
     )
     panels.normal_quantiles(row[1], term.v, term.label, f"{name}: random effects, normal Q-Q")
+    if not found.leverage.size:
+        for ax, what in ((row[2], "leverages"), (row[3], "deviances")):
+            panels.nothing(ax, "not computed for this model")
+            panels.titles(ax, "", "", f"{name}: {what}")
+        return
     panels.leverages(row[2], found.leverage, partial(level_labels, found.where), "level", f"{name}: leverages")
     panels.theoretical_quantiles(
         row[3], found.deviance, stats.chi2(1), title=f"{name}: deviances, gamma Q-Q", **GAMMA_LABELS

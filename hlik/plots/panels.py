@@ -120,6 +120,17 @@ def _quantile_points(ax: Axes, points: quantiles.QuantilePlot, lower: np.ndarray
     ax.plot(points.theoretical, points.ordered, linestyle="none", color=POINT, **(style | {"alpha": 0.8}))
 
 
+def uniform_histogram(ax: Axes, values: np.ndarray, title: str) -> None:
+    """A histogram of what is uniform where the model holds: line at the expected count, 95% band of each bar."""
+    values = values[np.isfinite(values)]
+    bins = int(np.clip(np.sqrt(values.size), 5, 20))
+    expected = stats.binom(values.size, 1 / bins)
+    ax.axhspan(*expected.ppf([0.025, 0.975]), color=GREY, alpha=0.25, linewidth=0)
+    ax.axhline(values.size / bins, color=LINE, linewidth=1.2)
+    ax.hist(values, bins=np.linspace(0, 1, bins + 1).tolist(), color=POINT, alpha=0.6, edgecolor="white", linewidth=0.5)
+    titles(ax, "probability", "observations", title)
+
+
 # ---------------------------------------------------------------------------------------------- caterpillar
 
 

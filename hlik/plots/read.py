@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from hlik.errors import ModelError
+from hlik.inference.residuals import residuals
 from hlik.inference.tables import model_of
 from hlik.plots.quantiles import scaled_deviance
 
@@ -28,7 +29,7 @@ class ResponseDiagnostics:
     predictor: np.ndarray
     predictor_label: str
     residual: np.ndarray
-    """Studentised deviance residuals."""
+    """Studentised deviance residuals; quantile residuals where the family has no deviance."""
     leverage: np.ndarray
     deviance: np.ndarray
     """d / (phi (1 - h))."""
@@ -36,6 +37,8 @@ class ResponseDiagnostics:
     """Whether all observed values are 0 or 1."""
     where: xr.DataArray
     """An array of the response's shape and coordinates, for labels."""
+    by_quantiles: bool = False
+    """Whether the residuals are quantile residuals; `leverage` and `deviance` are then empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +137,8 @@ def _choose(names: list[str], asked: Names, kind: str) -> list[str]:
 
 def _response(idata: az.InferenceData, described: dict[str, Any]) -> ResponseDiagnostics:
     name, link = described["name"], described["link"]
+    if "diagnostics" in idata.groups() and f"{name}_cdf" in idata["diagnostics"]:
+        return _by_quantiles(idata, name)
     where = _diagnostic(idata, name, "residual_studentised")
     observed = idata["observed_data"][name].values
     scale = f" ({link} scale)" if link and link != "identity" else ""
@@ -149,7 +154,28 @@ def _response(idata: az.InferenceData, described: dict[str, Any]) -> ResponseDia
     )
 
 
+def _by_quantiles(idata: az.InferenceData, name: str) -> ResponseDiagnostics:
+    """Quantile residuals against the fitted mean, or against the row where PyMC does not know the mean."""
+    where = residuals(idata, "quantile", response=name, random_seed=0)
+    fitted = idata["diagnostics"].get(f"{name}_fitted")
+    nothing = np.zeros(0)
+    return ResponseDiagnostics(
+        name=name,
+        predictor=np.arange(where.size, dtype=float) if fitted is None else np.ravel(fitted.values),
+        predictor_label="observation" if fitted is None else "fitted mean",
+        residual=np.ravel(where.values),
+        leverage=nothing,
+        deviance=nothing,
+        binary=False,
+        where=where,
+        by_quantiles=True,
+    )
+
+
 def _term_diagnostics(idata: az.InferenceData, name: str) -> TermDiagnostics:
+    if "diagnostics" in idata.groups() and f"{name}_leverage" not in idata["diagnostics"]:
+        if f"{name}_v" in idata["diagnostics"]:  # a fit without closed forms: no augmented model, no leverages
+            return TermDiagnostics(name, np.zeros(0), np.zeros(0), idata["diagnostics"][f"{name}_v"])
     where = _diagnostic(idata, name, "leverage")
     return TermDiagnostics(name, np.ravel(where.values), _scaled(idata, name), where)
 

@@ -10,7 +10,7 @@ CAR's neighbour matrix this is the gamma GLM that hglm fits (Alam, Ronnegard & S
 are those of the rotated effects; for normal responses U is the score of REML. The traces take entries of the inverses
 on the pattern of Q only.
 
-U = 0 is solved by Newton's method, with the derivative of U, and of (beta, v), by central differences of solved
+U = 0 is solved by Newton's method, with the derivative of U, and of (beta, v), by differences of solved
 mixed-model equations; near the solution the last derivative serves again. Its negative is the information on theta.
 
 References
@@ -37,9 +37,9 @@ from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
 from hlik.precision import Precision
 
-STEP = 1e-4  # of a central difference on the unconstrained scale: its error is about 1e-8 of the third derivative
-EXACT = 1e-12  # standard errors: the mixed-model equations between differences
-NEAR = 1e-3  # standard errors from the solution, within which the last derivative serves again
+STEP = 1e-4  # of a difference on the unconstrained scale: its error, about 1e-4 of the second derivative, only steers
+BASE, BESIDE = 1e-9, 1e-6  # standard errors: steps that end the mixed-model equations; the errors are their squares
+NEAR = 1e-2  # standard errors from the solution, within which the last derivative serves again
 MAX_HALVINGS = 60
 LEAST = 1e-3  # of a curvature, as a part of the largest, where U has no maximum nearby
 
@@ -78,7 +78,7 @@ def joint_step(
 ) -> JointStep:
     """Solve for (beta, v) at theta, and ask for a step on theta."""
     model = augmented.model
-    mean = solve_mean(augmented, point, spread, tolerance, correction)
+    mean = solve_mean(augmented, point, spread, min(tolerance, BASE), correction)
     found = joint_state(model, theta, spread, mean.point, mean.expected)
     gone = _gone(model, theta, found, mean, references)
     active = _active(model, theta, found.components, gone)
@@ -86,7 +86,7 @@ def joint_step(
     if near and last is not None:
         slopes, jacobian = last.slopes, last.jacobian
     else:
-        slopes, jacobian = _differences(augmented, mean.point, theta, correction, active)
+        slopes, jacobian = _differences(augmented, mean.point, theta, found.score, correction, active)
     information = -0.5 * (jacobian + jacobian.T)
     found = replace(found, gamma_information=information)
     limit = 1.0
@@ -116,20 +116,25 @@ def joint_state(
 
 
 def _differences(
-    augmented: AugmentedModel, point: Point, theta: np.ndarray, correction: str | None, active: np.ndarray
+    augmented: AugmentedModel,
+    point: Point,
+    theta: np.ndarray,
+    score: np.ndarray,
+    correction: str | None,
+    active: np.ndarray,
 ) -> tuple[Slopes, np.ndarray]:
     """Derivatives of (beta, v) and of U by theta; zero for parameters that do not move."""
     model, r = augmented.model, theta.size
     beta, v, jacobian = np.zeros((model.n_beta, r)), np.zeros((model.n_random, r)), np.zeros((r, r))
     for k in np.flatnonzero(active):
-        sides = [_solved(augmented, point, theta + side * STEP * np.eye(r)[k], correction) for side in (1.0, -1.0)]
-        here, width = (_solved(augmented, point, theta, correction), STEP) if None in sides else (None, 2.0 * STEP)
-        up, down = (side or here for side in sides)
-        if up is None or down is None:
+        for step in (STEP, -STEP):
+            found = _solved(augmented, point, theta + step * np.eye(r)[k], correction)
+            if found is not None:
+                break
+        else:
             raise ModelError("The equations of the dispersions have no derivative at their values: pass start={...}.")
-        beta[:, k] = (up[0].beta - down[0].beta) / width
-        v[:, k] = (up[0].v - down[0].v) / width
-        jacobian[:, k] = (up[1] - down[1]) / width
+        beta[:, k], v[:, k] = (found[0].beta - point.beta) / step, (found[0].v - point.v) / step
+        jacobian[:, k] = (found[1] - score) / step
     return Slopes(jacobian, beta, v, False), jacobian
 
 
@@ -141,7 +146,7 @@ def _solved(
     begin = augmented.at_predictor(point.beta, point.v, point.eta, spread) if spread.valid() else None
     if begin is None:
         return None
-    mean = solve_mean(augmented, begin, spread, EXACT, correction)
+    mean = solve_mean(augmented, begin, spread, BESIDE, correction)
     return mean.point, joint_state(augmented.model, theta, spread, mean.point, mean.expected).score
 
 

@@ -28,6 +28,7 @@ from hlik.inference.predict import predict
 from hlik.inference.profile_table import profile
 from hlik.inference.residual_tests import residual_tests
 from hlik.inference.residuals import residuals
+from hlik.inference.satterthwaite import satterthwaite
 from hlik.inference.simulate import simulate
 from hlik.inference.tables import ranef, summary
 from hlik.inference.variance_partition import variance_partition
@@ -82,6 +83,7 @@ __all__ = [
     "reciprocal",
     "residual_tests",
     "residuals",
+    "satterthwaite",
     "simulate",
     "summary",
     "variance_partition",

@@ -23,6 +23,7 @@ from hlik.inference.prior_variance import row_variance
 from hlik.model import HierarchicalModel, RandomEffect, Response
 
 BINARY = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6, "loglog": np.pi**2 / 6}
+DISPERSED = (("normal", "identity"), ("gamma", "log"))  # where the rest follows from phi
 STEP = 1e-5  # of unconstrained theta, for central differences
 
 
@@ -64,10 +65,7 @@ def _of_response(
         value[k] = part.mean(theta)
         gradient[k, beta.size :] = _slopes(part.mean, theta)
     rest = _Residual(model, response, X, parts)
-    value[-1] = rest.value(beta, theta)
-    if np.isfinite(value[-1]) and rest.moves:
-        gradient[-1, : beta.size] = _slopes(lambda b: rest.value(b, theta), beta)
-        gradient[-1, beta.size :] = _slopes(lambda t: rest.value(beta, t), theta)
+    value[-1], gradient[-1] = rest.value_and_gradient(beta, theta)
     return value, gradient
 
 
@@ -116,29 +114,40 @@ class _Residual:
         self.offset = model.offset[response.rows]
         self.kind = (response.family.name if response.family else "", response.link.name if response.link else "")
 
-    @property
-    def moves(self) -> bool:
-        """Whether it depends on parameters."""
-        return self.kind[0] not in ("binomial", "bernoulli") and self.kind != ("poisson", "sqrt")
+    def value_and_gradient(self, beta: np.ndarray, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Variance and its gradient by (beta, theta); NaN for families and links without a formula."""
+        gradient = np.zeros(beta.size + theta.size)
+        if self.kind == ("poisson", "log"):
+            return self._poisson(beta, theta)
+        gradient[beta.size :] = _slopes(self._by_dispersion, theta) if self.kind in DISPERSED else 0.0
+        return self._by_dispersion(theta), gradient
 
-    def value(self, beta: np.ndarray, theta: np.ndarray) -> float:
-        """NaN for families and links without a formula."""
+    def _by_dispersion(self, theta: np.ndarray) -> float:
         family, link = self.kind
         if family in ("binomial", "bernoulli"):
             return BINARY.get(link, np.nan)
         if self.kind == ("poisson", "sqrt"):
             return 0.25
-        phi = np.ones(1) if self.response.dispersion is None else self.response.dispersion.value(theta)
-        if self.kind == ("normal", "identity"):
-            return float(np.mean(phi / self.response.weight))
-        if self.kind == ("gamma", "log"):
-            return float(np.mean(special.polygamma(1, self.response.weight / phi)))
-        if self.kind == ("poisson", "log"):
-            return float(special.polygamma(1, self._mean(beta, theta) / np.mean(phi)))
-        return np.nan
+        if self.kind not in DISPERSED:
+            return np.nan
+        variance = self._phi(theta) / self.response.weight
+        return float(np.mean(variance if family == "normal" else special.polygamma(1, 1 / variance)))
 
-    def _mean(self, beta: np.ndarray, theta: np.ndarray) -> float:
-        eta = self.offset + self.X @ beta
-        for part in self.parts:
-            eta = eta + 0.5 * part.rows(theta)
-        return float(np.mean(np.exp(eta)))
+    def _phi(self, theta: np.ndarray) -> np.ndarray:
+        return np.ones(1) if self.response.dispersion is None else self.response.dispersion.value(theta)
+
+    def _poisson(self, beta: np.ndarray, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """trigamma(m), ``m = mean(exp(x_i'beta + offset + Var(z_i'v) / 2)) / phi``, one pass over the rows."""
+        mu = np.exp(self.offset + self.X @ beta + 0.5 * self._spread(theta))
+        phi = float(np.mean(self._phi(theta)))
+        mean, size = float(np.mean(mu)) / phi, mu.size
+
+        def by_theta(other: np.ndarray) -> float:  # m to first order in the spread, whose difference counts alone
+            return float(0.5 * mu @ self._spread(other)) / size / phi - mean * float(np.mean(self._phi(other))) / phi
+
+        slopes = np.concatenate([self.X.T @ mu / size / phi, _slopes(by_theta, theta)])
+        return float(special.polygamma(1, mean)), float(special.polygamma(2, mean)) * slopes
+
+    def _spread(self, theta: np.ndarray) -> np.ndarray:
+        """Var(z'v), row by row."""
+        return sum((part.rows(theta) for part in self.parts), np.zeros(self.X.shape[0]))

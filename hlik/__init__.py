@@ -28,6 +28,7 @@ from hlik.inference.predict import predict
 from hlik.inference.profile_table import profile
 from hlik.inference.residual_tests import residual_tests
 from hlik.inference.residuals import residuals
+from hlik.inference.sandwich import sandwich
 from hlik.inference.satterthwaite import satterthwaite
 from hlik.inference.simulate import simulate
 from hlik.inference.tables import ranef, summary
@@ -83,6 +84,7 @@ __all__ = [
     "reciprocal",
     "residual_tests",
     "residuals",
+    "sandwich",
     "satterthwaite",
     "simulate",
     "summary",

@@ -98,8 +98,9 @@ def _scalars(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]:
         model = unpenalised(model)
         likelihood = HLikelihood(model)
         log_prior = penalty.value(point.eta, point.theta)
-        point = likelihood.at(point.beta, point.v, point.theta)
-        assert point is not None
+        found_point = likelihood.at(point.beta, point.v, point.theta)
+        assert found_point is not None
+        point = found_point
         full = _full_information(likelihood, Mode(point, full, mode.value))
         unpenalised_value = mode.value - log_prior
         if profile.integrate_beta:  # the prior of beta is in the integral

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import arviz as az
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
@@ -137,7 +137,7 @@ def _by_graph(content: Content, model: pm.Model, responses: dict[str, np.ndarray
     from hlik.fit import fit
 
     changed = with_responses(model, responses)
-    arguments = {"random": content.random, "fixed": content.fixed, "weights": content.weights}
+    arguments: dict[str, Any] = {"random": content.random, "fixed": content.fixed, "weights": content.weights}
     if isinstance(content.estimator, EQL | Maximiser):
         reader = read_penalised if content.priors == "penalise" else read_model
         return _iterated(content, reader(changed, **arguments))

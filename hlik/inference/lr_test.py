@@ -148,7 +148,8 @@ def _check_same_data(null: az.InferenceData, alternative: az.InferenceData) -> N
             raise ModelError(f"The fits have other data of response {name!r}: likelihoods of the same data compare.")
         key = f"{name}_prior_weight"
         weights = [fit["diagnostics"][key].values if key in fit["diagnostics"] else 1.0 for fit in (null, alternative)]
-        if not np.array_equal(*np.broadcast_arrays(*weights)):
+        one, other = np.broadcast_arrays(*weights)
+        if not np.array_equal(one, other):
             raise ModelError(f"The fits have other prior weights of response {name!r}.")
 
 

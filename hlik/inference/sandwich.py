@@ -48,8 +48,8 @@ def sandwich(model: Any, idata: az.InferenceData, group: ArrayLike) -> pd.DataFr
     .. math:: A^{-1} \Big(\sum_g s_g s_g'\Big) A^{-1}
 
     with A the negative Hessian of p_v(h) and s_g the score of group g's part of it (White 1982; Liang & Zeger 1986),
-    for all parameters at once. It is right in large numbers of groups also where variances or correlations within groups
-    are not those of the model, as long as what the parameters mean is; it is too small for few groups (no correction
+    for all parameters at once. It is right in large numbers of groups also where variances or correlations within
+    groups are not those of the model, as long as what the parameters mean is; it is too small for few groups (no correction
     for them is made). Cost: two Newton searches a parameter, no loop over groups.
 
     References

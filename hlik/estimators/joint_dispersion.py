@@ -40,6 +40,7 @@ from hlik.precision import Precision
 STEP = 1e-4  # of a difference on the unconstrained scale: its error, about 1e-4 of the second derivative, only steers
 BASE, BESIDE = 1e-9, 1e-6  # standard errors: steps that end the mixed-model equations; the errors are their squares
 NEAR = 1e-2  # standard errors from the solution, within which the last derivative serves again
+BETTER = 0.1
 MAX_HALVINGS = 60
 LEAST = 1e-3  # of a curvature, as a part of the largest, where U has no maximum nearby
 
@@ -82,10 +83,8 @@ def joint_step(
     found = joint_state(model, theta, spread, mean.point, mean.expected)
     gone = _gone(model, theta, found, mean, references)
     active = _active(model, theta, found.components, gone)
-    near = last is not None and last.proposal.decrement < NEAR and np.array_equal(active, last.active)
-    if near and last is not None:
-        slopes, jacobian = last.slopes, last.jacobian
-    else:
+    slopes, jacobian = (None, None) if last is None else (last.slopes, last.jacobian)
+    if last is None or slopes is None or jacobian is None or not _serves_again(last, found.score, active):
         slopes, jacobian = _differences(augmented, mean.point, theta, found.score, correction, active)
     information = -0.5 * (jacobian + jacobian.T)
     found = replace(found, gamma_information=information)
@@ -96,6 +95,13 @@ def joint_step(
     part = _bounded(model, theta, found.components, step, limit)
     proposal = Proposal(part * step, decrement, part, unknown)
     return JointStep(mean, found, gone, active, slopes, proposal, jacobian, limit)
+
+
+def _serves_again(last: JointStep, score: np.ndarray, active: np.ndarray) -> bool:
+    """Whether the last derivative is good enough: near the solution, and where it made the equations far better."""
+    if last.proposal.decrement >= NEAR or not np.array_equal(active, last.active):
+        return False
+    return _newton(score, last.jacobian, active)[1] < BETTER * last.proposal.decrement
 
 
 def joint_state(

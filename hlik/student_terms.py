@@ -7,6 +7,10 @@ With ``s = v'Qv``, ``t = nu + s``, ``n = nu + k`` and ``g = Qv`` in each block o
           D = \frac nt\, Q - \frac{2n}{t^2}\, g g'.
 
 D is Q-like less a matrix of rank one, and indefinite where s exceeds nu: all its entries are stored.
+
+Laplace's approximation is poor where one density has many effects, as s at the mode is smaller than it is on average:
+for the epilepsy data with 59 effects and 10 degrees of freedom it gives the scale 0.349 where maximum likelihood gives
+0.218. Blocks of two or three are a different matter.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def sandwich(model: Any, idata: az.InferenceData, group: ArrayLike) -> pd.DataFr
 
     with A the negative Hessian of p_v(h) and s_g the score of group g's part of it (White 1982; Liang & Zeger 1986),
     for all parameters at once. It is right in large numbers of groups also where variances or correlations within
-    groups are not those of the model, as long as what the parameters mean is; it is too small for few groups (no correction
-    for them is made). Cost: two Newton searches a parameter, no loop over groups.
+    groups are not those of the model, as long as what the parameters mean is; it is too small for few groups (no
+    correction for them is made). Cost: two Newton searches a parameter, no loop over groups.
 
     References
     ----------

@@ -11,6 +11,7 @@ from hlik.plots.effects import plot_effects
 from hlik.plots.em import plot_em
 from hlik.plots.history import plot_history
 from hlik.plots.importance import plot_importance
+from hlik.plots.map import plot_map
 from hlik.plots.profile import plot_profile
 from hlik.plots.random_effects import plot_ranef
 
@@ -21,6 +22,7 @@ __all__ = [
     "plot_em",
     "plot_history",
     "plot_importance",
+    "plot_map",
     "plot_profile",
     "plot_ranef",
 ]

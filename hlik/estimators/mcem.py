@@ -48,8 +48,8 @@ class MCEM(MonteCarloEM):
     tol
         Log-likelihood units, for the ascent rule.
     mcse
-        The last sample grows until the Monte Carlo errors of estimates are at most this part of the standard errors,
-        and those of the standard errors half of that part.
+        The last sample grows until the Monte Carlo errors, of estimates and of standard errors, are at most this part
+        of the standard errors.
     max_draws
         Most draws of a sample.
     initial

@@ -114,7 +114,7 @@ class MonteCarloEM:
         new = replace(new, beta=beta, theta=theta, polished=state.polished + 1)
         share = louis.worst_share
         if share > self.mcse and draws.count < self.max_draws:
-            wanted = int(np.ceil(1.1 * draws.count * min((share / self.mcse) ** 2, 16.0)))
+            wanted = int(np.ceil(1.1 * draws.count * min((share / self.mcse) ** 2, 8.0)))
             return replace(new, next_draws=min(wanted, self.max_draws)), row
         if far:
             return new, row

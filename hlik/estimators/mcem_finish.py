@@ -81,13 +81,13 @@ def _prediction_errors(draws: Draws, louis: Louis) -> np.ndarray:
 
 
 def _sample_stats(draws: Draws) -> dict[str, tuple[tuple[str, ...], Any]]:
-    """The sampler's own statistics of the kept draws; R-hat and effective sizes of every effect, of all draws."""
+    """The sampler's own statistics, and R-hat and effective sizes of every effect: of the draws that are kept."""
     found: dict[str, tuple[tuple[str, ...], Any]] = {
         name: (("chain", "draw"), values[:, -KEPT:]) for name, values in draws.stats.items()
     }
     if "diverging" in draws.stats:
         found["diverging"] = (("chain", "draw"), draws.stats["diverging"][:, -KEPT:].astype(bool))
-    data = az.convert_to_dataset({"v": draws.v})
+    data = az.convert_to_dataset({"v": draws.v[:, -KEPT:]})
     found["ess_bulk"] = (("effect",), np.asarray(az.ess(data)["v"]))
     found["ess_mean"] = (("effect",), np.asarray(az.ess(data, method="mean")["v"]))
     found["r_hat"] = (("effect",), np.asarray(az.rhat(data)["v"]))

@@ -72,8 +72,8 @@ class Louis:
 
     @property
     def worst_share(self) -> float:
-        """The largest Monte Carlo error, or double that of a standard error, as a share of its standard error."""
-        worst = np.maximum(self.mcse, 2 * self.standard_error_mcse) / self.standard_errors
+        """The largest Monte Carlo error, of an estimate or of a standard error, as a share of its standard error."""
+        worst = np.maximum(self.mcse, self.standard_error_mcse) / self.standard_errors
         return float(np.max(worst, initial=0.0))
 
     @property

@@ -52,7 +52,7 @@ class ImportanceSampler:
 
     def draw(self, beta: np.ndarray, theta: np.ndarray, draws: int, rng: np.random.Generator) -> Draws:
         """Draws of v; the largest Pareto k of the blocks is among the statistics."""
-        per_chain = 1 << max(int(np.ceil(np.log2(max(draws / self.chains, 8)))), 3)
+        per_chain = 1 << max(round(np.log2(max(draws / self.chains, 8))), 3)
         proposal = self.proposal(beta, theta)
         parts = [proposal.draw("sobol", per_chain, 0, 1, [int(rng.integers(2**31))]) for _ in range(self.chains)]
         proposed = np.concatenate([v for v, _ in parts], axis=1)

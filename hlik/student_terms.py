@@ -10,7 +10,7 @@ D is Q-like less a matrix of rank one, and indefinite where s exceeds nu: all it
 
 Laplace's approximation is poor where one density has many effects, as s at the mode is smaller than it is on average:
 for the epilepsy data with 59 effects and 10 degrees of freedom it gives the scale 0.349 where maximum likelihood gives
-0.218. Blocks of two or three are a different matter.
+0.218.
 """
 
 from __future__ import annotations

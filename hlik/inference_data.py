@@ -20,6 +20,7 @@ from hlik.graph.find_link import linked
 from hlik.inference.variance_components import variance_components
 from hlik.maps import LinkMap
 from hlik.model import HierarchicalModel, Parameter, Response, Variable
+from hlik.precision import InverseMap
 from hlik.report import Reported, Reporter
 
 CHAINS = 4
@@ -190,6 +191,7 @@ def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float, fixed: Mapping
             "covariance_matrix": (("parameter", "parameter_2"), covariance),
             "variance_components": (("response", "component"), variance),
             "variance_gradient": (("response", "component", "parameter"), gradient),
+            **_covariances(model, estimate.theta),
             **{name: ((), value) for name, value in estimate.scalars.items()},
         },
         coords={
@@ -221,6 +223,17 @@ def _fit_group(fit: Fit, packer: _Packer, seconds_reading: float, fixed: Mapping
 def _fingerprint(X: np.ndarray) -> str:
     """A digest of the fixed-effects design: restricted likelihoods compare only where it is the same."""
     return hashlib.blake2b(np.ascontiguousarray(X).tobytes(), digest_size=16).hexdigest()
+
+
+def _covariances(model: HierarchicalModel, theta: np.ndarray) -> dict[str, Any]:
+    """Covariance matrices of correlated effects in blocks, by term."""
+    found = {}
+    for effect in model.random_effects:
+        coefficients = None if effect.precision is None else effect.precision.coefficients
+        if isinstance(coefficients, InverseMap):
+            matrix = coefficients.covariance.value(theta).reshape(coefficients.order, coefficients.order)
+            found[f"{effect.name}_covariance"] = ((f"{effect.name}_row", f"{effect.name}_column"), matrix)
+    return found
 
 
 def settings_of(estimator: Any) -> str:

@@ -13,7 +13,9 @@ import xarray as xr
 from scipy import stats
 
 from hlik.errors import ModelError
+from hlik.inference.averages import variance_of_v
 from hlik.links import LINKS
+from hlik.random_families import RANDOM_FAMILIES
 
 
 def model_of(idata: az.InferenceData) -> dict[str, Any]:
@@ -29,8 +31,9 @@ COLUMNS = ("role", "estimate", "se", "statistic", "df", "p_value", "lower", "upp
 class Summary(pd.DataFrame):
     """A summary table that prints as a statistician's: model, fixed effects, dispersions, likelihoods, status."""
 
-    _metadata: ClassVar[list[str]] = ["heading", "closing"]
+    _metadata: ClassVar[list[str]] = ["heading", "effects", "closing"]
     heading = ""
+    effects = ""
     closing = ""
 
     @property
@@ -43,13 +46,15 @@ class Summary(pd.DataFrame):
             block = pd.DataFrame(self)[self["role"] == role]
             if len(block):
                 parts.append(_text(f"{role.capitalize()}s", block, columns))
-        return "\n\n".join([*parts, self.closing])
+        return "\n\n".join([*parts, *([self.effects] if self.effects else []), self.closing])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """The table between its heading and closing lines, for notebooks."""
-        return f"<pre>{escape(self.heading)}</pre>{pd.DataFrame(self).to_html()}<pre>{escape(self.closing)}</pre>"
+        return f"<pre>{escape(self.heading)}</pre>{pd.DataFrame(self).to_html()}" + "".join(
+            f"<pre>{escape(text)}</pre>" for text in (self.effects, self.closing) if text
+        )
 
 
 ROLES = {
@@ -64,7 +69,12 @@ def _text(title: str, block: pd.DataFrame, columns: tuple[str, ...]) -> str:
     cells = [[title, *columns]]
     for label, row in block.iterrows():
         cells.append([str(label), *(_number(column, row[column]) for column in columns)])
-    widths = [max(len(line[k]) for line in cells) for k in range(len(columns) + 1)]
+    return _aligned(cells)
+
+
+def _aligned(cells: list[list[str]]) -> str:
+    """Rows of text: the first column to the left, the others to the right."""
+    widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
     lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -121,7 +131,7 @@ def summary(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
         rows += _parameter_rows(idata, parameter, level, df)
     frame = pd.DataFrame(rows, columns=["label", *COLUMNS]).set_index("label")
     table = Summary(frame)
-    table.heading, table.closing = _heading(idata, described), _closing(idata)
+    table.heading, table.effects, table.closing = _heading(idata, described), _effects(idata), _closing(idata)
     return table
 
 
@@ -240,12 +250,41 @@ def _heading(idata: az.InferenceData, described: dict[str, Any]) -> str:
     lines = [f"hlik {attributes['estimator']}"]
     for r in described["responses"]:
         lines.append(f"Response {r['name']}: {r['distribution']}, link {r['link']}, {r['n']:,} observations")
-    for e in described["random_effects"]:
-        lines.append(f"Random effect {e['name']}: {e['distribution']}, {e['levels']:,} levels")
     fixed = json.loads(attributes.get("fixed", "{}"))
     if fixed:
         lines.append("Held fixed: " + ", ".join(f"{name} = {value}" for name, value in fixed.items()))
     return "\n".join(lines)
+
+
+def _effects(idata: az.InferenceData) -> str:
+    """The random effects: distribution, number of levels, and the standard deviation of v where it is known."""
+    cells = [["Random effects", "distribution", "levels", "scale of v", "sd of v"]]
+    for effect in model_of(idata)["random_effects"]:
+        name, scale = effect["name"], effect["scale"] or "-"
+        cells.append([name, effect["distribution"], f"{effect['levels']:,}", scale, _spread_of_v(idata, effect)])
+    return _aligned(cells) if len(cells) > 1 else ""
+
+
+def _spread_of_v(idata: az.InferenceData, effect: dict[str, Any]) -> str:
+    """Standard deviation of v, or its smallest and largest where levels differ."""
+    if f"{effect['name']}_covariance" in idata["fit"]:
+        return _spread_of_block(idata["fit"][f"{effect['name']}_covariance"].values)
+    key = f"{effect['name']}_dispersion"
+    if effect["family"] is None or "diagnostics" not in idata.groups() or key not in idata["diagnostics"]:
+        return "-"
+    lam = idata["diagnostics"][key].values
+    ends = np.sqrt(variance_of_v(RANDOM_FAMILIES[effect["family"]], np.array([lam.min(), lam.max()])))
+    low, high = (_number("", value) for value in ends)
+    return low if low == high else f"{low} to {high}"
+
+
+def _spread_of_block(covariance: np.ndarray) -> str:
+    """Standard deviations of correlated effects, and the correlation where there are two."""
+    if len(covariance) > 4:
+        return "-"
+    deviation = np.sqrt(np.diag(covariance))
+    text = ", ".join(_number("", value) for value in deviation)
+    return text + (f"; correlation {covariance[0, 1] / deviation.prod():.3f}" if len(covariance) == 2 else "")
 
 
 def _closing(idata: az.InferenceData) -> str:

@@ -252,7 +252,7 @@ class _Checked:
 def _estimate_of(model: Any, idata: az.InferenceData) -> tuple[HierarchicalModel, np.ndarray, np.ndarray]:
     """The model of a result, psi and v."""
     from hlik.graph.read import as_pymc
-    from hlik.inference.restore import read_again
+    from hlik.inference.restore import estimated_v, read_again
 
     read = read_again(model, idata)
     added = [p.name for p in read.parameters if p.name not in as_pymc(model).named_vars]
@@ -267,10 +267,7 @@ def _estimate_of(model: Any, idata: az.InferenceData) -> tuple[HierarchicalModel
     for parameter in read.parameters:
         target = beta if parameter.natural is None else theta
         target[parameter.index] = np.ravel(idata["unconstrained_estimates"][parameter.variable.value_name].values)
-    v = np.zeros(read.n_random)
-    for effect in read.random_effects:
-        v[effect.index] = np.ravel(idata["diagnostics"][f"{effect.name}_v"].values)
-    return read, np.concatenate([beta, theta]), v
+    return read, np.concatenate([beta, theta]), estimated_v(read, idata)
 
 
 def _metric_of(idata: az.InferenceData, size: int) -> np.ndarray:

@@ -90,6 +90,8 @@ def hem(
     from hlik.graph.read import as_pymc, read_model
     from hlik.inference.restore import held_fixed, prior_weights
 
+    if idata["fit"].attrs.get("priors", "ignore") != "ignore":
+        raise ModelError("hem takes likelihood fits: fit without priors='penalise'.")
     chosen = as_estimator(_estimator_of(idata) if estimator is None else estimator)
     began = time.perf_counter()
     fixed, weights = held_fixed(idata), prior_weights(idata)

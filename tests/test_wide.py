@@ -241,6 +241,33 @@ def test_tables_and_files(tmp_path):
     assert "300 levels" in str(hlik.inspect(gaussian(Z)))
 
 
+def test_simulation_from_the_result_and_its_model():
+    model = gaussian(Z)
+    idata = hlik.fit(model, progressbar=False, draws=0)
+    for fit in (idata, hlik.hem(model, hlik.fit(model, fixed={"sigma": 1.0}, progressbar=False), progressbar=False)):
+        draws = hlik.simulate(model, fit, 2000, random="conditional", random_seed=1)["y"]
+        phi = float(fit.estimates["sigma"]) ** 2 if "sigma" in fit.estimates else 1.0
+        eta = X @ fit.estimates["beta"].values + Z @ fit.estimates["u"].values
+        assert np.all(np.abs(draws.mean("draw") - eta) < 5 * np.sqrt(phi / 2000))
+    with pytest.raises(hlik.ModelError, match=r"Z_new @ idata.estimates\['u'\]"):
+        hlik.predict(model, idata)
+
+
+def test_genomic_heritability():
+    """The share of lam tr(ZZ')/n, its error by the delta method on both variances."""
+    centred = Z - Z.mean(axis=0)
+    idata = hlik.fit(gaussian(centred), hlik.Laplace(reml=True), progressbar=False, draws=0)
+    row = hlik.variance_partition(idata).loc["icc[u]"]
+    lam, phi = variances(idata, "sigma_u", "sigma")
+    genetic = lam * np.mean(np.sum(centred**2, axis=1))
+    share = genetic / (genetic + phi)
+    np.testing.assert_allclose(row["estimate"], share, rtol=1e-8)
+    names = ["sigma_u_log__", "sigma_log__"]
+    covariance = idata.fit["covariance_matrix"].sel(parameter=names, parameter_2=names).values
+    slope = 2 * share * (1 - share) * np.array([1.0, -1.0])
+    np.testing.assert_allclose(row["se"], np.sqrt(slope @ covariance @ slope), rtol=1e-5)
+
+
 def test_start_values_of_the_effects():
     first = hlik.fit(gaussian(Z), progressbar=False, draws=0)
     start = {"u": first.estimates["u"].values}

@@ -287,7 +287,10 @@ def _match_levels(fitted: Restored, target: Target) -> tuple[np.ndarray, np.ndar
     for levels in target.effects:
         effect = next(e for e in fitted.model.random_effects if e.name == levels.name)
         if effect.wide is not None:
-            raise ModelError(f"Random effect {effect.name!r} has more elements than observations: it is not predicted.")
+            raise ModelError(
+                f"predict does not take random effect {effect.name!r}, which has more elements than observations: its "
+                f"part of the linear predictor at other data is Z_new @ idata.estimates[{effect.name!r}].values."
+            )
         old = labels_of(fitted.model.coords, effect.variable, effect.name)
         if tuple(old) == levels.labels:
             place = np.arange(effect.size)

@@ -109,14 +109,21 @@ def restore(model: Any, idata: az.InferenceData) -> Restored:
     for parameter in read.parameters:
         target = beta if parameter.natural is None else theta
         target[parameter.index] = np.ravel(idata["unconstrained_estimates"][parameter.variable.value_name].values)
-    v = np.zeros(read.n_random)
-    for effect in read.random_effects:
-        v[effect.index] = np.ravel(idata["diagnostics"][f"{effect.name}_v"].values)
+    v = estimated_v(read, idata)
     covariance = idata["fit"]["covariance_matrix"].values
     attributes = idata["fit"].attrs
     is_expected = attributes["estimator_name"] == "EQL"
     information = (_expected if is_expected else _observed)(read, beta, v, theta)
     return Restored(read, beta, v, theta, covariance, information, bool(attributes["theta_in_effects"]))
+
+
+def estimated_v(read: HierarchicalModel, idata: az.InferenceData) -> np.ndarray:
+    """v of a result in the order of the model; scores for terms with more effects than observations."""
+    v = np.zeros(read.n_random)
+    for effect in read.random_effects:
+        own = np.ravel(idata["diagnostics"][f"{effect.name}_v"].values)
+        v[effect.index] = own if effect.wide is None else effect.wide.scores(own)
+    return v
 
 
 def read_again(model: Any, idata: az.InferenceData) -> HierarchicalModel:
@@ -127,7 +134,9 @@ def read_again(model: Any, idata: az.InferenceData) -> HierarchicalModel:
     if missing := sorted(set(names) - set(pymc_model.named_vars)):
         raise ModelError(f"This result is not of this model: the model has no {missing}.")
     reader = read_penalised if idata["fit"].attrs.get("priors") == "penalise" else read_model
-    read = reader(pymc_model, random=names, fixed=held_fixed(idata), weights=prior_weights(idata))
+    given = relative_variances(idata)
+    more = {"relative_variances": given} if given else {}
+    read = reader(pymc_model, random=names, fixed=held_fixed(idata), weights=prior_weights(idata), **more)
     read = _with_quasi_dispersions(read, described)
     _check_same(read, idata, described)
     return read
@@ -143,6 +152,13 @@ def prior_weights(idata: az.InferenceData) -> dict[str, np.ndarray]:
     names = [response["name"] for response in model_of(idata)["responses"]]
     found = {name: f"{name}_prior_weight" for name in names}
     return {name: idata["diagnostics"][key].values for name, key in found.items() if key in idata["diagnostics"]}
+
+
+def relative_variances(idata: az.InferenceData) -> dict[str, np.ndarray]:
+    """Relative variances that `hem` gave to the elements of random effects, by name."""
+    ending = "_relative_variance"
+    found = {str(key): idata["diagnostics"][key].values for key in idata["diagnostics"] if str(key).endswith(ending)}
+    return {key.removesuffix(ending): np.ravel(values) for key, values in found.items()}
 
 
 def _with_quasi_dispersions(read: HierarchicalModel, described: dict[str, Any]) -> HierarchicalModel:
@@ -167,7 +183,7 @@ def _check_same(read: HierarchicalModel, idata: az.InferenceData, described: dic
         name = parameter.variable.value_name
         if idata["unconstrained_estimates"][name].size != parameter.index.stop - parameter.index.start:
             raise ModelError(f"This result is not of this model: {parameter.name!r} has another size there.")
-    effects = {e.name: (e.variable.value_name, e.size) for e in read.random_effects}
+    effects = {e.name: (e.variable.value_name, e.levels) for e in read.random_effects}
     if effects != {e["name"]: (e["value_name"], e["levels"]) for e in described["random_effects"]}:
         raise ModelError(
             f"This result is not of this model: its random effects are {described['random_effects']}, the model's "

@@ -10,7 +10,7 @@ import xarray as xr
 
 from hlik.errors import ModelError
 from hlik.graph.arguments import as_pymc
-from hlik.inference.restore import prior_weights, read_again
+from hlik.inference.restore import estimated_v, prior_weights, read_again
 from hlik.inference.tables import model_of
 from hlik.model import HierarchicalModel, RandomEffect, Response
 
@@ -102,12 +102,10 @@ def _check_likelihood(read: HierarchicalModel, idata: az.InferenceData) -> None:
 def _by_numpy(
     read: HierarchicalModel, idata: az.InferenceData, draws: int, random: str, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    beta, theta, v = np.zeros(read.n_beta), np.zeros(read.n_theta), np.zeros(read.n_random)
+    beta, theta, v = np.zeros(read.n_beta), np.zeros(read.n_theta), estimated_v(read, idata)
     for parameter in read.parameters:
         target = beta if parameter.natural is None else theta
         target[parameter.index] = np.ravel(idata["unconstrained_estimates"][parameter.variable.value_name].values)
-    for effect in read.random_effects:
-        v[effect.index] = np.ravel(idata["diagnostics"][f"{effect.name}_v"].values)
     fixed = read.offset + read.X @ beta
     found = {response.name: np.empty((draws, response.size)) for response in read.responses}
     for draw in range(draws):

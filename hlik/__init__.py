@@ -28,20 +28,18 @@ from hlik.inference.predict import predict
 from hlik.inference.profile_table import profile
 from hlik.inference.residual_tests import residual_tests
 from hlik.inference.residuals import residuals
+from hlik.inference.sandwich import sandwich
+from hlik.inference.satterthwaite import satterthwaite
 from hlik.inference.simulate import simulate
 from hlik.inference.tables import ranef, summary
 from hlik.inference.variance_partition import variance_partition
 from hlik.inference.warm_start import warm_start
-from hlik.inference.satterthwaite import satterthwaite
-from hlik.inference.sandwich import sandwich
 from hlik.inference_data import history
 from hlik.inspection import inspect
 from hlik.pedigree import Pedigree
 from hlik.transforms import reciprocal
 
 __all__ = [
-    "sandwich",
-    "satterthwaite",
     "AGQ",
     "EQL",
     "HL",
@@ -87,6 +85,8 @@ __all__ = [
     "reciprocal",
     "residual_tests",
     "residuals",
+    "sandwich",
+    "satterthwaite",
     "simulate",
     "summary",
     "variance_partition",

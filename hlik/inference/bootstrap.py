@@ -122,7 +122,7 @@ def bootstrap(
             for _ in rows:
                 progress.advance({})
             if len(rows) < n:
-                for block in run_all(executor, refit, _tasks(model, idata, task, entropy, first, -(-int(n) // BLOCK))):
+                for block in run_all(executor, refit, _tasks(model, idata, task, entropy, first, int(n))):
                     for row in block:
                         rows.append(row)
                         progress.advance({})
@@ -159,13 +159,14 @@ def _done(idata: az.InferenceData, resume: az.InferenceData | None, random_seed:
 
 
 def _tasks(
-    model: Any, idata: az.InferenceData, task: Task, entropy: int, first: int, last: int
+    model: Any, idata: az.InferenceData, task: Task, entropy: int, first: int, n: int
 ) -> Iterator[tuple[Task, dict[str, np.ndarray]]]:
     """Responses of every block, drawn here, with the block's own random numbers."""
-    for block in range(first, last):
+    for block in range(first, -(-n // BLOCK)):
         rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(block,)))
         drawn = simulate(model, idata, BLOCK, random="new", random_seed=rng)
-        yield task, {str(name): values.values for name, values in drawn.data_vars.items()}
+        wanted = min(BLOCK, n - block * BLOCK)
+        yield task, {str(name): values.values[:wanted] for name, values in drawn.data_vars.items()}
 
 
 def _warn(found: np.ndarray, n: int, interrupted: bool) -> None:

@@ -28,7 +28,7 @@ def balanced():
 def counts(y=None):
     rng = np.random.default_rng(1)
     if y is None:
-        y = rng.poisson(np.exp(1 + 0.7 * rng.normal(size=6)[GROUP]) * rng.gamma(3, 1 / 3, 24))
+        y = rng.poisson(np.exp(1 + 0.7 * rng.normal(size=6)[GROUP]) * rng.gamma(0.6, 1 / 0.6, 24))
     with pm.Model() as model:
         beta, alpha = pm.Normal("beta", 0, 1), pm.HalfNormal("alpha", 1)
         u = pm.Normal("u", 0, pm.HalfNormal("sigma_u", 1), shape=6)

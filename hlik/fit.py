@@ -191,7 +191,7 @@ def fit(
     >>> idata.fit.attrs["status"]
     'converged'
     >>> round(float(idata.estimates["sigma"]), 4)
-    0.3432
+    0.3416
     """
     from hlik.graph.penalised import read_penalised
     from hlik.graph.read import as_pymc, read_model

@@ -377,6 +377,17 @@ def history(idata: az.InferenceData) -> az.InferenceData:
     -------
     arviz.InferenceData
         Group ``posterior`` with dims chain (one) and draw (iterations).
+
+    Examples
+    --------
+    >>> import numpy as np, pymc as pm, hlik
+    >>> with pm.Model() as model:
+    ...     beta, sigma = pm.Normal("beta", 0, 5), pm.HalfNormal("sigma", 1)
+    ...     u = pm.Normal("u", 0, sigma, shape=3)
+    ...     _ = pm.Poisson("y", pm.math.exp(beta + u[np.repeat([0, 1, 2], 3)]), observed=[1, 0, 2, 9, 6, 8, 3, 2, 4])
+    >>> idata = hlik.fit(model, progressbar=False)
+    >>> hlik.history(idata).posterior.sizes["draw"] == idata.fit.attrs["n_iterations"]
+    True
     """
     path = idata["history"]
     data = path.rename({"iteration": "draw"}).expand_dims(chain=[0]).transpose("chain", "draw", ...)

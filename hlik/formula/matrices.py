@@ -82,7 +82,7 @@ def from_matrices(
     >>> model = hlik.from_matrices(y, np.ones((12, 1)), {"group": Z})
     >>> idata = hlik.fit(model, progressbar=False)
     >>> round(float(idata.estimates["sigma"]), 4)
-    0.3432
+    0.3416
     """
     name = str(y.name) if isinstance(y, pd.Series) and y.name is not None else "y"
     values = np.asarray(y)

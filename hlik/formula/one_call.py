@@ -66,7 +66,7 @@ def hglm(
     ...                      "g": np.repeat(list("abcd"), 3)})
     >>> idata = hlik.hglm("y ~ 1 + (1 | g)", data, progressbar=False)
     >>> round(float(idata.estimates["sigma"]), 4)
-    0.3432
+    0.3416
     """
     from hlik.fit import fit
     from hlik.formula.formulas import from_formula

@@ -21,7 +21,7 @@ from hlik.estimators.mcem_expect import Expected
 from hlik.hlikelihood import HLikelihood
 from hlik.samplers.base import Draws
 
-BATCHES = 8
+BATCHES = 16
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
 """Monte Carlo EM against adaptive quadrature, which is exact for one effect a group; starts, ends and results."""
 
+import json
+
 import arviz as az
 import matplotlib.pyplot as plt
 import numpy as np
@@ -50,6 +52,13 @@ def fitted(model, estimator, **arguments):
     return hlik.fit(model, estimator, progressbar=False, random_seed=1, **arguments)
 
 
+def parameters(idata):
+    """Names of the parameters' value variables in the order of Louis' information."""
+    described = json.loads(idata.fit.attrs["model"])["parameters"]
+    ordered = sorted(described, key=lambda parameter: parameter["role"] != "fixed effect")
+    return [parameter["value_name"] for parameter in ordered]
+
+
 @pytest.fixture(scope="module")
 def poisson():
     model = simulated("poisson")
@@ -68,8 +77,10 @@ def test_agrees_with_quadrature(family):
         # 4 Monte Carlo errors, and the curvature that one Newton step of up to 0.1 standard errors leaves: 0.01 of one
         allowed = 4 * found.monte_carlo_errors[name].values + 0.01 * exact.standard_errors[name].values
         assert np.all(difference < allowed), name
-        # Louis' information has a Monte Carlo error of at most 5 %, as the settings ask; most have 2 %
-        np.testing.assert_allclose(found.standard_errors[name], exact.standard_errors[name], rtol=0.08)
+    own = np.concatenate([np.ravel(found.unconstrained_standard_errors[n]) for n in parameters(found)])
+    reference = np.concatenate([np.ravel(exact.unconstrained_standard_errors[n]) for n in parameters(exact)])
+    # 4 Monte Carlo errors of the standard errors, known from 16 parts of the draws; 3 % for where they are taken
+    assert np.all(np.abs(own - reference) < 4 * found.em["standard_error_mcse"].values + 0.03 * reference)
     error = float(found.fit["log_likelihood_mcse"])
     assert error < 0.05
     assert abs(float(found.fit["log_likelihood"] - exact.fit["log_likelihood"])) < 4 * error + 1e-3

@@ -92,5 +92,6 @@ def pareto_k(log_weights: np.ndarray) -> np.ndarray:
     k = np.full(log_weights.shape[0], -np.inf)
     tailed = spread > FLAT
     if tailed.any():
-        k[tailed] = np.atleast_1d(az.psislw(np.maximum(log_weights[tailed], -1e300))[1])
+        with np.errstate(all="ignore"):  # tails of almost no spread overflow on the way
+            k[tailed] = np.atleast_1d(az.psislw(np.maximum(log_weights[tailed], -1e300))[1])
     return k

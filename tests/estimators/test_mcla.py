@@ -1,0 +1,275 @@
+"""Monte Carlo likelihood against quadrature, and its own Monte Carlo errors."""
+
+import arviz as az
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import pytest
+
+import hlik
+from hlik.blocks import Blocks
+from hlik.graph.read import read_model
+from hlik.hlikelihood import HLikelihood
+from hlik.importance import ImportanceLikelihood
+from hlik.importance_proposal import laplace_proposal
+from hlik.importance_tasks import Problem
+from hlik.profile import Profile
+from models import bacteria, epilepsy, salamander, seeds
+from tests.likelihoods import COUNT, GROUP, GROUPS, KINDS, REAL, TIME, TRIALS, X
+from tests.likelihoods import SUCCESSES as MANY
+
+ERRORS = 4.0  # Monte Carlo errors: with 16 randomisations a t with 15 df is beyond them once in 860
+
+
+def assert_agree(idata, exact, names, factor=ERRORS):
+    """Every parameter within `factor` Monte Carlo errors of the exact one, and these errors small."""
+    for name in names:
+        error = np.abs(idata.estimates[name] - exact.estimates[name]).values
+        mcse = idata.monte_carlo_errors[name].values
+        assert np.all(mcse <= 0.025 * idata.standard_errors[name].values)
+        # the exact estimates end within 1e-5 standard errors of their maximum
+        assert np.all(error <= factor * mcse + 1e-5 * idata.standard_errors[name].values), (name, error / mcse)
+    gap = abs(float(idata.fit.log_likelihood) - float(exact.fit.log_likelihood))
+    assert gap <= factor * float(idata.fit.log_likelihood_mcse)
+
+
+def groups(observe, effect=None):
+    with pm.Model() as model:
+        beta, sigma = pm.Normal("beta", 0, 1, shape=2), pm.HalfNormal("sigma")
+        u = pm.Normal("u", 0, sigma, shape=GROUPS) if effect is None else effect(sigma)
+        observe(beta[0] + beta[1] * X + u[GROUP])
+    return model
+
+
+MODELS = {
+    "binomial": lambda: groups(lambda eta: pm.Binomial("y", n=TRIALS, logit_p=eta, observed=MANY)),
+    "poisson": lambda: groups(lambda eta: pm.Poisson("y", pt.exp(eta), observed=COUNT)),
+    "negative binomial": KINDS["negative_binomial"].build,
+    "gamma": lambda: groups(lambda eta: pm.Gamma("y", alpha=2.0, beta=2.0 / pt.exp(eta), observed=TIME)),
+    "t effects": lambda: groups(
+        lambda eta: pm.Poisson("y", pt.exp(eta), observed=COUNT),
+        lambda sigma: pm.StudentT("u", nu=4, mu=0, sigma=sigma, shape=GROUPS),
+    ),
+    "two linear predictors": KINDS["growth_curve"].build,
+}
+
+
+SLOW = ("negative binomial", "two linear predictors")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in sorted(MODELS)])
+def test_against_quadrature(name):
+    model = MODELS[name]()
+    idata = hlik.fit(model, hlik.MCLA(), random_seed=1, progressbar=False)
+    assert idata.fit.attrs["status"] == "converged"
+    exact = hlik.fit(model, hlik.AGQ(45), progressbar=False)
+    assert_agree(idata, exact, [p for p in ("beta", "sigma", "alpha", "rate") if p in exact.estimates])
+
+
+def test_standard_errors_are_those_of_the_marginal_likelihood():
+    model = MODELS["poisson"]()
+    idata = hlik.fit(model, hlik.MCLA(), random_seed=1, progressbar=False)
+    exact = hlik.fit(model, hlik.AGQ(25), progressbar=False)
+    # the Hessian is noisy by the same order as the gradient: 2 % of it
+    np.testing.assert_allclose(
+        idata.fit.covariance_matrix, exact.fit.covariance_matrix, atol=0.03 * float(exact.fit.covariance_matrix.max())
+    )
+
+
+def two_equal_components():
+    first, second = np.arange(60) % 5, np.arange(60) % 4
+    with pm.Model() as model:
+        beta, sigma = pm.Normal("beta", 0, 1), pm.HalfNormal("sigma")
+        u, w = pm.Normal("u", 0, sigma, shape=5), pm.Normal("w", 0, sigma, shape=4)
+        pm.Poisson("y", pt.exp(beta + u[first] + w[second]), observed=COUNT)
+    return model
+
+
+@pytest.mark.slow
+def test_two_equal_components():
+    """One block of nine crossed effects: beyond AGQ. Random numbers in place of Sobol points must agree with them."""
+    model = two_equal_components()
+    sobol = hlik.fit(model, hlik.MCLA(mcse=0.005), random_seed=1, progressbar=False)
+    plain = hlik.fit(model, hlik.MCLA(points="random", m=20_000), random_seed=2, progressbar=False)
+    assert sobol.sample_stats.sizes["block"] == 1
+    for name in ("beta", "sigma"):
+        spread = np.hypot(sobol.monte_carlo_errors[name], plain.monte_carlo_errors[name])
+        assert abs(float(sobol.estimates[name] - plain.estimates[name])) <= ERRORS * float(spread)
+        assert float(sobol.monte_carlo_errors[name]) < float(plain.monte_carlo_errors[name])
+
+
+def test_normal_model_is_exact():
+    """The Laplace covariance is the conditional one: after adaptation weights are all but constant."""
+    with pm.Model() as model:
+        mean, sigma_u, sigma = pm.Normal("mean"), pm.HalfNormal("sigma_u"), pm.HalfNormal("sigma")
+        u = pm.Normal("u", 0, sigma_u, shape=GROUPS)
+        pm.Normal("y", mean + u[GROUP], sigma, observed=REAL)
+    idata = hlik.fit(model, hlik.MCLA(shares=(1.0, 0.0)), random_seed=1, progressbar=False)
+    exact = hlik.fit(model, "laplace", progressbar=False)
+    assert_agree(idata, exact, ["mean", "sigma_u", "sigma"])
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    """A likelihood by importance sampling for fixed draws of a model with crossed effects and two predictors' terms."""
+    likelihood = HLikelihood(read_model(KINDS["zero_inflated"].build()))
+    model = likelihood.model
+    psi = np.array([1.2, -0.1, -0.3, 0.1])[: model.n_beta + model.n_theta]
+    mode = Profile(likelihood).mode(psi, psi[: model.n_beta], likelihood.start_v())
+    blocks = Blocks.of(likelihood)
+    proposal = laplace_proposal(blocks, mode, (0.75, 0.25), 5.0)
+    return ImportanceLikelihood(Problem(likelihood, blocks, proposal, "sobol"), 64, 4, (1, 2)), psi
+
+
+def test_gradient_and_hessian(sampled):
+    likelihood, psi = sampled
+    found = likelihood.derivatives(psi)
+    step = 1e-5
+    moves = step * np.eye(psi.size)
+    gradient = np.array([(likelihood.value(psi + m) - likelihood.value(psi - m)) / (2 * step) for m in moves])
+    np.testing.assert_allclose(found.gradient, gradient, rtol=1e-6, atol=1e-6)  # of the differences
+    hessian = [
+        (likelihood.derivatives(psi + m).gradient - likelihood.derivatives(psi - m).gradient) / (2 * step)
+        for m in moves
+    ]
+    np.testing.assert_allclose(found.hessian, hessian, rtol=1e-5, atol=1e-5)
+
+
+def test_parts_of_the_draws_add_up(sampled, monkeypatch):
+    likelihood, psi = sampled
+    monkeypatch.setattr("hlik.importance.CELLS", 1000)
+    split = ImportanceLikelihood(likelihood.problem, likelihood.n, 4, likelihood.seed)
+    assert split.parts() > 1
+    np.testing.assert_allclose(split.value(psi), likelihood.value(psi), rtol=1e-12)
+    np.testing.assert_allclose(split.derivatives(psi).hessian, likelihood.derivatives(psi).hessian, rtol=1e-8)
+    np.testing.assert_allclose(split.derivatives(psi).influence, likelihood.derivatives(psi).influence, atol=1e-10)
+
+
+def test_monte_carlo_errors_are_honest(sampled):
+    """Over 40 sets of draws the gradient and l vary as their Monte Carlo errors say."""
+    likelihood, psi = sampled
+    values, gradients, value_errors, gradient_errors = [], [], [], []
+    for seed in range(40):
+        one = ImportanceLikelihood(likelihood.problem, 16, 16, (7, seed))
+        found = one.derivatives(psi, hessian=False)
+        values.append(one.value(psi))
+        gradients.append(found.gradient)
+        value_errors.append(found.value_mcse() ** 2)
+        gradient_errors.append(np.diag(found.gradient_covariance()))
+    ratio = np.var(gradients, axis=0, ddof=1) / np.mean(gradient_errors, axis=0)
+    assert np.all((ratio > 0.42) & (ratio < 1.95))  # 0.01 % and 99.99 % points of chi-squared / 39
+    assert 0.42 < np.var(values, ddof=1) / np.mean(value_errors) < 1.95
+
+
+def test_result_survives_netcdf(tmp_path):
+    model = MODELS["poisson"]()
+    idata = hlik.fit(model, hlik.MCLA(m=512, save_draws=True), random_seed=1, progressbar=False)
+    idata.to_netcdf(tmp_path / "fit.nc")
+    again = az.from_netcdf(tmp_path / "fit.nc")
+    log_weight, v = again["importance_draws"]["log_weight"], again["importance_draws"]["v"]
+    assert log_weight.shape == (GROUPS, 512)
+    assert v.shape == (GROUPS, 512)
+    # the log-likelihood from the saved weights
+    by_block = np.logaddexp.reduce(log_weight.values, axis=1) - np.log(512)
+    np.testing.assert_allclose(by_block.sum(), float(again.fit.log_likelihood), rtol=1e-10)
+    weight = np.exp(log_weight.values - np.logaddexp.reduce(log_weight.values, axis=1)[:, None])
+    np.testing.assert_allclose((weight * v.values).sum(axis=1), again.diagnostics["u_v"].values, rtol=1e-8)
+    assert "MCLA" in str(hlik.summary(again))
+    axes = hlik.plot_importance(again)
+    assert len(axes) == 3
+    with pytest.raises(hlik.ModelError, match="no importance weights"):
+        hlik.plot_importance(hlik.fit(model, "laplace", progressbar=False))
+
+
+def test_posterior_of_the_effects_is_their_conditional_distribution():
+    """Skewed effects of binary data: means of the draws are the conditional means, not the modes."""
+    with pm.Model() as model:
+        mean, sigma = pm.Normal("mean"), pm.HalfNormal("sigma")
+        u = pm.Normal("u", 0, sigma, shape=GROUPS)
+        pm.Bernoulli("y", logit_p=mean + u[GROUP], observed=(REAL > 0.3).astype(int))
+    idata = hlik.fit(model, hlik.MCLA(), random_seed=1, draws=4000, progressbar=False)
+    drawn = idata.posterior["u"].mean(("chain", "draw")).values
+    spread = idata.posterior["u"].std(("chain", "draw")).values
+    np.testing.assert_allclose(drawn, idata.estimates["u"].values, atol=4 * spread.max() / np.sqrt(1000))
+    mode = hlik.fit(model, "agq", progressbar=False).estimates["u"].values
+    assert np.abs(drawn - mode).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"proposal": "gibbs"}, "proposal must be one of"),
+        ({"points": "halton"}, "points must be one of"),
+        ({"initial": "pql"}, "initial must be one of"),
+        ({"m": 0}, "m must be a whole number"),
+        ({"randomisations": 2}, "randomisations must be a whole number, 4 or more"),
+        ({"shares": (0.5, 0.2)}, "shares must be 2 numbers of sum 1"),
+        ({"mcse": 0.0}, "mcse must be positive"),
+        ({"executor": 4}, "executor must be a concurrent.futures.Executor"),
+    ],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(hlik.ModelError, match=message):
+        hlik.MCLA(**settings)
+
+
+def test_models_that_it_refuses():
+    with pm.Model() as plain:
+        pm.Poisson("y", pt.exp(pm.Normal("beta")), observed=[1, 2, 3])
+    with pytest.raises(hlik.ModelError, match="no random effects"):
+        hlik.fit(plain, "mcla", progressbar=False)
+    with pytest.raises(hlik.ModelError, match="independent normal effects"):
+        hlik.fit(MODELS["t effects"](), hlik.MCLA(proposal="glmm"), progressbar=False)
+
+
+@pytest.mark.parametrize("initial", ["eql", "none"])
+def test_where_it_starts_does_not_matter(initial):
+    model = MODELS["binomial"]()
+    idata = hlik.fit(model, hlik.MCLA(initial=initial), random_seed=1, progressbar=False)
+    assert_agree(idata, hlik.fit(model, hlik.AGQ(25), progressbar=False), ["beta", "sigma"])
+
+
+@pytest.mark.parametrize("data", [seeds, bacteria])
+def test_published_data(data):
+    model = data.build(data.load())
+    idata = hlik.fit(model, hlik.MCLA(mcse=0.01), random_seed=2, progressbar=False)
+    exact = hlik.fit(model, hlik.AGQ(25), progressbar=False)
+    assert_agree(idata, exact, [p for p in ("beta", "lam", "sigma") if p in exact.estimates])
+
+
+@pytest.mark.slow
+def test_epilepsy():
+    model = epilepsy.build(epilepsy.load())
+    idata = hlik.fit(model, hlik.MCLA(), random_seed=1, progressbar=False)
+    assert_agree(idata, hlik.fit(model, hlik.AGQ(25), progressbar=False), ["beta", "alpha", "sigma"])
+
+
+@pytest.fixture(scope="module")
+def salamanders(shared):
+    return salamander.build(salamander.load(shared / "data" / "salamander_mcemGLM.csv"))
+
+
+@pytest.mark.slow
+def test_salamanders(salamanders, reference):
+    exact = reference("truth/salamander_exact")
+    idata = hlik.fit(salamanders, hlik.MCLA(mcse=0.006), random_seed=1, progressbar=False)
+    assert idata.fit.attrs["status"] == "converged"
+    sigma = np.array([float(idata.estimates[n]) for n in ("sigma_female", "sigma_male")])
+    sigma_mcse = np.array([float(idata.monte_carlo_errors[n]) for n in ("sigma_female", "sigma_male")])
+    found = np.concatenate([idata.estimates["beta"].values, sigma**2])
+    mcse = np.concatenate([idata.monte_carlo_errors["beta"].values, 2 * sigma * sigma_mcse])
+    assert np.all(mcse[4:] <= 0.005)
+    assert np.all(np.abs(found - exact["estimates"]) <= ERRORS * np.hypot(mcse, exact["mc_se"]))
+    assert abs(float(idata.fit.log_likelihood) - exact["loglik"]) <= max(
+        0.002, ERRORS * float(idata.fit.log_likelihood_mcse)
+    )
+    np.testing.assert_array_equal(idata.sample_stats["block_size"], [20] * 6)
+    assert float(idata.sample_stats["pareto_k"].max()) < 0.7
+
+
+@pytest.mark.slow
+def test_the_proposal_of_glmm_says_that_it_fails(salamanders):
+    with pytest.warns(hlik.ConvergenceWarning, match="importance sampling fails here"):
+        idata = hlik.fit(salamanders, hlik.MCLA(proposal="glmm", m=10_000), random_seed=1, progressbar=False)
+    assert float(idata.sample_stats["pareto_k"].max()) > 0.7
+    np.testing.assert_array_equal(idata.sample_stats["block_size"], [120])

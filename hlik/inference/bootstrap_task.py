@@ -128,7 +128,8 @@ def _iterated(content: Content, model: HierarchicalModel) -> np.ndarray:
         if status != RUNNING:
             break
     beta, theta = estimator.position(state)
-    parts = [(beta if p.natural is None else theta)[p.index] for p in model.parameters]
+    by_name = {p.variable.value_name: (beta if p.natural is None else theta)[p.index] for p in model.parameters}
+    parts = [by_name[name] for name in content.names]  # a clone may have its variables in another order
     converged = status == CONVERGED or status.startswith("boundary")
     return np.concatenate([*parts, [float(converged)]])
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import scipy.sparse as sp
 
 from hlik.errors import ModelError
 from hlik.inference.averages import variance_of_v
-from hlik.linalg import SparseCholesky
+from hlik.linalg import Symbolic, analyze
 from hlik.model import RandomEffect
 from hlik.precision import InverseMap, Precision
 
@@ -62,7 +64,10 @@ def _by_factor(effect: RandomEffect, precision: Precision, Z: sp.csr_array, thet
     at = precision.at(theta)
     if at is None:
         raise ModelError(f"The precision of random effect {effect.name!r} is singular at the estimates.")
-    pattern = precision.pattern
-    lower = sp.csc_array((at.values, pattern.indices, pattern.indptr), shape=(precision.size,) * 2)
-    full = sp.csc_array(lower + sp.tril(lower, -1).T)
-    return SparseCholesky(full).factor(full).quadratic(Z)
+    return _analysed(precision).factor(at.values).quadratic(Z)
+
+
+@lru_cache(maxsize=2)
+def _analysed(precision: Precision) -> Symbolic:
+    """Its pattern analysed for factorisation, once for all theta."""
+    return analyze(precision.pattern)

@@ -24,6 +24,7 @@ from hlik.model import HierarchicalModel, RandomEffect, Response
 
 BINARY = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6, "loglog": np.pi**2 / 6}
 DISPERSED = (("normal", "identity"), ("gamma", "log"))  # where the rest follows from phi
+KEPT = 12  # row variances of so many theta
 STEP = 1e-5  # of unconstrained theta, for central differences
 
 
@@ -84,6 +85,7 @@ class _Part:
 
     def __init__(self, effect: RandomEffect, Z: sp.csr_array):
         self.effect, self.Z = effect, Z
+        self._rows: dict[bytes, np.ndarray] = {}
         self._weight = None if effect.family is None else np.asarray(Z.power(2).sum(axis=0)).ravel() / Z.shape[0]
 
     def _lam(self, theta: np.ndarray) -> np.ndarray:
@@ -98,7 +100,13 @@ class _Part:
         return float(np.mean(self.rows(theta)))
 
     def rows(self, theta: np.ndarray) -> np.ndarray:
-        """Row by row."""
+        """Row by row; the last ones are kept, as several sums ask for them."""
+        key = theta.tobytes()
+        if key not in self._rows:
+            self._rows = dict(list(self._rows.items())[1 - KEPT :]) | {key: self._computed(theta)}
+        return self._rows[key]
+
+    def _computed(self, theta: np.ndarray) -> np.ndarray:
         lam = None if self.effect.family is None else self._lam(theta)
         try:
             return row_variance(self.effect, self.Z, lam, theta, True)

@@ -236,6 +236,30 @@ def test_lip_cancer_by_eql(shared, reference):
     assert idata.standard_errors["v"].shape == (56,)
 
 
+@pytest.mark.parametrize("estimator", ["eql", "laplace"])
+def test_rho_close_to_the_end_of_its_range(estimator):
+    """A field that is almost the first eigenvector of D: rho within 1e-5 of its limit, and a maximum still."""
+    first = np.linalg.eigh(D.toarray())[1][:, -1]
+    area = np.repeat(np.arange(N), 3)
+    y = 30 * first[area] + np.random.default_rng(0).normal(0, 0.3, 3 * N)
+    with pm.Model() as model:
+        tau, sigma, rho = pm.HalfNormal("tau", 1), pm.HalfNormal("sigma", 1), pm.Uniform("rho", LOW, HIGH)
+        v = CAR("v", D=D, rho=rho, tau=tau)
+        pm.Normal("y", v[area], sigma, observed=y)
+    idata = hlik.fit(model, estimator, progressbar=False, draws=0)
+    estimate = np.array([float(idata.estimates[name]) for name in ("tau", "rho", "sigma")])
+    assert 0 < HIGH - estimate[1] < 1e-5
+
+    def value(t):  # log tau, the logarithm of what is left of the range, log sigma
+        S = car(np.exp(t[0]), HIGH - np.exp(t[1]))[np.ix_(area, area)]
+        V = S + np.exp(2 * t[2]) * np.eye(3 * N)
+        return -0.5 * (np.linalg.slogdet(V)[1] + y @ np.linalg.solve(V, y) + 3 * N * np.log(2 * np.pi))
+
+    start = np.log([estimate[0], HIGH - estimate[1], estimate[2]])
+    np.testing.assert_allclose(float(idata.fit["log_likelihood"]), value(start), rtol=1e-8)
+    assert np.max(np.abs(differences(value, start, 1e-3))) < 1e-3  # the scores, which are of the size of 1
+
+
 @pytest.mark.parametrize("distribution", [CAR, SAR])
 def test_rho_given_out_of_its_range(distribution):
     y = np.random.default_rng(0).normal(size=N)

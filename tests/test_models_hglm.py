@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 import hlik
 from models import animal, glucosinolates, hglm_paper, hglm_tutorial, lip_cancer
@@ -124,3 +125,28 @@ def test_simulated_data_are_those_of_the_reference_results(shared):
         np.testing.assert_allclose(tutorial[column], pd.read_csv(shared / "data" / f"{name}.csv")["y"], rtol=1e-12)
     theirs = pd.read_csv(shared / "data" / "tut_modelsel_Z2.csv")
     np.testing.assert_allclose(tutorial.filter(regex=r"^z\d"), theirs, atol=5e-7)  # six decimals
+
+
+def test_genetic_values_and_marker_effects_are_one_model():
+    """G-BLUP's likelihood is that of the regression, up to the 1e-4 on the diagonal of its relationship matrix."""
+    data = glucosinolates.load()
+    one, other = (
+        fitted(build(data), hlik.Laplace(reml=True)) for build in (glucosinolates.build, glucosinolates.build_gblup)
+    )
+    assert float(one.fit["p_bv_h"]) == pytest.approx(float(other.fit["p_bv_h"]), abs=0.01)
+    assert float(one.estimates["sigma"]) == pytest.approx(float(other.estimates["sigma"]), rel=1e-3)
+    values = glucosinolates.markers(data).to_numpy() @ one.estimates["marker"].to_numpy()
+    np.testing.assert_allclose(values, other.estimates["g"], atol=0.01)
+
+
+def test_car_with_the_published_neighbours(shared):
+    """hglm's fixed point, printed to six digits there."""
+    triplets = pd.read_csv(shared / "data" / "lipcancer_nbr_triplets.csv")
+    first = triplets["row"].min()
+    D = np.zeros((56, 56))
+    D[triplets["row"] - first, triplets["col"] - first] = 1
+    idata, known = fitted(lip_cancer.build_car(lip_cancer.load(), sp.csr_array(D))), lip_cancer.CAR_EQL
+    np.testing.assert_allclose(idata.estimates["beta"], known["beta"], rtol=1e-4)
+    np.testing.assert_allclose(idata.standard_errors["beta"], known["se_beta"], rtol=1e-3)
+    assert float(idata.estimates["tau"]) == pytest.approx(known["tau"], abs=1e-4)
+    assert float(idata.estimates["rho"]) == pytest.approx(known["rho"], abs=1e-5)

@@ -46,8 +46,8 @@ def from_matrices(
         are numbered.
     Z
         Design matrices of random effects, each of shape (n, q_k), dense or SciPy sparse (dense ones with few entries
-        are made sparse; those of markers stay dense): a mapping from names, one matrix (then called ``"u"``) or a sequence
-        (``"u1"``, ``"u2"``, ...).
+        are made sparse; those of markers stay dense): a mapping from names, one matrix (then called ``"u"``) or a
+        sequence (``"u1"``, ``"u2"``, ...).
     family, link
         As in `from_formula`.
     trials

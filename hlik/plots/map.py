@@ -83,7 +83,7 @@ def plot_map(
     for ax, kind in zip(grid, show, strict=True):
         _panel(ax, values[kind].to_numpy(), places, kind, size)
         ax.set_title(f"{name}: {'estimate' if kind == 'estimate' else 'standard error'}")
-        ax.set_aspect("equal")
+        ax.set(xlabel="", ylabel="", aspect="equal")
         ax.set_xticks([])
         ax.set_yticks([])
     return grid
@@ -130,6 +130,7 @@ def _panel(ax: Any, numbers: np.ndarray, places: Any, kind: str, size: float | N
         frame = geopandas.GeoDataFrame({"value": numbers}, geometry=list(places), crs=places.crs)
         frame.plot(column="value", ax=ax, legend=True, legend_kwds={"shrink": 0.8}, **style)
         return
-    dots = size or float(np.clip(12_000 / len(places), 2, 400))
+    dots = size or float(np.clip(25_000 / len(places), 2, 2500))
     drawn = ax.scatter(places[:, 0], places[:, 1], c=numbers, s=dots, marker="s", linewidths=0, **style)
+    ax.margins(0.08)
     ax.figure.colorbar(drawn, ax=ax, shrink=0.8)

@@ -84,8 +84,8 @@ def predict(
 
     Notes
     -----
-    A result with likelihood p_v(h) has errors of v_hat that include how it moves with the dispersion parameters, as
-    those of glmmTMB; in restricted likelihood (EQL, REML) the dispersions count as known. Cost: the graph is read
+    Errors of v_hat include how it moves with the dispersion parameters where the fit's own do (Laplace and others, as
+    in glmmTMB); with EQL the dispersions count as known. Cost: the graph is read
     twice and H factored once. A mean of several predictors (zero-inflated, say) is predicted on the response scale.
 
     References

@@ -19,7 +19,7 @@ from hlik.importance_points import uniform_points
 from hlik.profile import LOG_2PI, Mode
 
 FULL = 300  # effects of a block up to which its whole covariance is adapted; beyond, variances only
-PRIOR_DRAWS = 2.0  # effective draws, per effect of the block, that the Laplace covariance counts as when adapted
+PRIOR_DRAWS = 2.0  # effective draws, per effect of the block, that the mode counts as when the mean is adapted
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,9 +192,14 @@ def _draw(
 
 
 def _adapted(affine: Affine, mean: np.ndarray, moment: np.ndarray, effective: np.ndarray) -> Affine:
-    """On the scale of x: towards the weighted covariance, the more the more draws it is made of."""
+    """On the scale of x: towards the weighted moments, the more the more draws they are made of.
+
+    A covariance of d effects from n draws costs ``d^2 / (4 n)`` of Kullback-Leibler divergence by its noise: it is
+    taken with the part ``n / (n + d^2)``.
+    """
     d = mean.shape[1]
     trust = effective / (effective + PRIOR_DRAWS * d)
+    trust_spread = trust if moment.ndim == 2 else effective / (effective + d**2)
     shift = trust[:, None] * np.einsum("bij,bj->bi", affine.inverse, mean - affine.mean)
     if moment.ndim == 2:
         spread = np.sqrt(np.einsum("bij,bij->bi", affine.root, affine.root))
@@ -204,7 +209,7 @@ def _adapted(affine: Affine, mean: np.ndarray, moment: np.ndarray, effective: np
         return Affine.of(affine.mean + np.einsum("bij,bj->bi", affine.root, shift), affine.root * ratio[:, :, None])
     centred = moment - np.einsum("bi,bj->bij", mean - affine.mean, mean - affine.mean)
     covariance = affine.inverse @ centred @ np.swapaxes(affine.inverse, 1, 2)
-    mixed = trust[:, None, None] * covariance + (1 - trust)[:, None, None] * np.eye(d)
+    mixed = trust_spread[:, None, None] * covariance + (1 - trust_spread)[:, None, None] * np.eye(d)
     root = np.linalg.cholesky(0.5 * (mixed + np.swapaxes(mixed, 1, 2)))
     return Affine.of(affine.mean + np.einsum("bij,bj->bi", affine.root, shift), affine.root @ root)
 

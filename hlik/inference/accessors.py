@@ -53,14 +53,16 @@ def vcov(idata: az.InferenceData, role: str | None = None) -> pd.DataFrame:
     parameters = model_of(idata)["parameters"]
     if role not in {"fixed effect", "dispersion parameter"}:
         raise ModelError(f"role={role!r}: expected 'fixed effect' or 'dispersion parameter'.")
-    chosen, start = [], {"fixed effect": 0, "dispersion parameter": 0}
+    chosen: list[int] = []
+    start = {"fixed effect": 0, "dispersion parameter": 0}
     sizes = [(p["role"], int(idata["unconstrained_estimates"][p["value_name"]].size)) for p in parameters]
     start["dispersion parameter"] = sum(size for kind, size in sizes if kind == "fixed effect")
     for kind, size in sizes:
         if kind == role:
             chosen += range(start[kind], start[kind] + size)
         start[kind] += size
-    return matrix.iloc[chosen, chosen]
+    labels = matrix.index[chosen]
+    return matrix.loc[labels, labels]
 
 
 @overload

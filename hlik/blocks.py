@@ -90,6 +90,23 @@ class Blocks:
         """The 0-1 matrix (B, cases) that sums over the cases of every block."""
         return _indicator(self.case_member, self.count)
 
+    def gather(self, values: np.ndarray, fill: np.ndarray) -> np.ndarray:
+        """Rows of effects as square blocks: (q, d) to (B, d, d), with `fill` (d, d) where a block is smaller."""
+        blocks = np.broadcast_to(fill, (self.size.size, *fill.shape)).copy()
+        inside = np.arange(fill.shape[0]) < self.size[self.member][:, None]
+        blocks[self.member, self.position] = np.where(inside, values, fill[self.position])
+        return blocks
+
+    def local_design(self, Z: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
+        """Z with its columns numbered inside the blocks, (M, d), and the block of every row, (M,); -1 where none."""
+        coo = sp.coo_array(Z)
+        row, column = coo.coords
+        local = np.zeros((Z.shape[0], max(self.largest, 1)))
+        np.add.at(local, (row, self.position[column]), coo.data)
+        block = np.full(Z.shape[0], -1)
+        block[row] = self.member[column]
+        return local, block
+
 
 def _components(likelihood: HLikelihood) -> np.ndarray:
     """Labels of the connected components of effects and rows, effects first, shape (q + rows,)."""

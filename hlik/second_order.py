@@ -12,7 +12,7 @@ sums bounded:
 1. the first needs ``t' C^-1 t`` of every row and fourth derivatives of every case (differences of exact third ones);
 2. the second is ``s' C^-1 s / 2`` with s the slope of ``-log|C|/2`` in v, which the gradient of p_v(h) has too;
 3. the third is ``sum_rs a_r a_s (t_r' C^-1 t_s)^3 / 12`` over pairs of rows with third derivatives a. Equal rows are
-   taken together, and only rows in the same block of linked effects make pairs (`hlik.quadrature.Blocks`): n m products
+   taken together, and only rows in the same block of linked effects make pairs (`hlik.blocks.Blocks`): n m products
    and m solves for n different rows, at most m in a block, by chunks of bounded memory. One block (crossed factors) has
    m = n.
 
@@ -34,10 +34,10 @@ from itertools import combinations
 import numpy as np
 import scipy.sparse as sp
 
+from hlik.blocks import Blocks
 from hlik.hlikelihood import HLikelihood, HPoint
 from hlik.linalg.bordered import Bordered
 from hlik.profile import Mode, prior_inverse
-from hlik.quadrature import Blocks
 from hlik.terms import ResponseTerm
 
 STEP = 1e-3  # of differences, in standard errors of a case: those are of fourth order, and exact to about 1e-11

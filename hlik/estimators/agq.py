@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from hlik.blocks import Blocks
 from hlik.errors import DataWarning, ModelError
 from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.estimators.base import Estimate
@@ -14,7 +15,6 @@ from hlik.estimators.maximise import Maximiser, MaximumState
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
 from hlik.profile import ModeError
-from hlik.quadrature import Blocks
 
 MAX_EFFECTS = 3  # of a block: there are points ** effects nodes
 MAX_POINTS = 200

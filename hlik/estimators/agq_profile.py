@@ -35,10 +35,11 @@ import scipy.sparse as sp
 from scipy import special as sc
 
 from hlik.batch import Batch, columns_at_once
+from hlik.blocks import Blocks
 from hlik.hlikelihood import HLikelihood
 from hlik.implicit import implicit_gradient
 from hlik.profile import Mode, ModeError, Profile
-from hlik.quadrature import Blocks, Grid
+from hlik.quadrature import Grid
 
 ROOT2 = float(np.sqrt(2.0))
 

@@ -95,6 +95,10 @@ class Precision:
             self._last[:] = last
         return last[1]
 
+    def forget(self) -> None:
+        """Drop the kept point, where the coefficients depend on more than theta."""
+        self._last.clear()
+
     def _computed(self, theta: np.ndarray) -> PrecisionPoint | None:
         c = self.coefficients.value(theta)
         if not np.all(np.isfinite(c)):

@@ -54,6 +54,8 @@ class Profile:
         False: b = v and psi = (beta, theta). True: b = (beta, v) and psi = theta.
     """
 
+    moves_effects = False  # True in a subclass whose `mode` has other random effects than the mode of h
+
     def __init__(self, likelihood: HLikelihood, integrate_beta: bool = False):
         self.likelihood = likelihood
         self.integrate_beta = integrate_beta

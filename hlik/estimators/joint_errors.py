@@ -59,7 +59,8 @@ def joint_errors(profile: Profile, mode: Mode, full: Bordered, covariance: np.nd
     model = profile.likelihood.model
     p, r = model.n_beta, model.n_theta
     theta_covariance = covariance[covariance.shape[0] - r :, covariance.shape[0] - r :]
-    plain = profile if type(profile) is Profile else Profile(profile.likelihood, profile.integrate_beta)
+    own = type(profile) is Profile or profile.moves_effects
+    plain = profile if own else Profile(profile.likelihood, profile.integrate_beta)
     by_beta, by_v = _mode_slopes(plain, mode, np.sqrt(np.diag(theta_covariance)))
     joint = covariance
     if profile.integrate_beta:

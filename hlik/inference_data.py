@@ -261,6 +261,7 @@ def describe_model(model: HierarchicalModel) -> dict[str, Any]:
         "responses": [
             {
                 "name": r.name,
+                **_missing(model, r.name),
                 "distribution": r.distribution,
                 "family": r.family.name if r.family else None,
                 "link": r.link.name if r.link else None,
@@ -286,6 +287,14 @@ def describe_model(model: HierarchicalModel) -> dict[str, Any]:
         ],
         "deterministics": [d.name for d in model.deterministics],
     }
+
+
+def _missing(model: HierarchicalModel, name: str) -> dict[str, Any]:
+    """The name that the user gave to a response, and how many of its values are missing."""
+    for part in model.unobserved:
+        if name == f"{part.response}_observed":
+            return {"label": part.response, "missing": int(part.missing.sum())}
+    return {"label": name, "missing": 0}
 
 
 def _scale_of_effect(model: HierarchicalModel, name: str) -> str | None:
@@ -351,7 +360,15 @@ def _diagnostics(fit: Fit, packer: _Packer, reporter: Reporter) -> xr.Dataset:
             items[f"{effect.name}_{quantity}"] = (effect.variable, values[effect.index])
     for response in model.responses:
         items |= _weights(response)
+    items |= _of_missing(reporter)
     return packer.dataset(items)
+
+
+def _of_missing(reporter: Reporter) -> dict[str, tuple[Variable, np.ndarray]]:
+    """The part of the uncertainty of missing values that is theirs: the standard deviation given all parameters."""
+    model = reporter.model
+    known = [part for part in model.unobserved if part.variable.name in model.forms]
+    return {f"{part.variable.name}_sd": (part.variable, np.sqrt(reporter.own_variance(part))) for part in known}
 
 
 def _weights(response: Response) -> dict[str, tuple[Variable, np.ndarray]]:

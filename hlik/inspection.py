@@ -31,6 +31,8 @@ class Inspection:
         For each estimator the reasons why it does not apply; empty where it does.
     left_out
         Free variables that are not part of the likelihood.
+    predicted
+        Missing values of masked responses: not part of it either, and predicted.
     """
 
     responses: tuple[dict[str, Any], ...]
@@ -38,12 +40,14 @@ class Inspection:
     parameters: tuple[dict[str, Any], ...]
     estimators: dict[str, list[str]]
     left_out: tuple[str, ...] = ()
+    predicted: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = ["Responses"]
         for r in self.responses:
             link = f", link {r['link']}" if r["link"] else ""
-            lines.append(f"  {r['name']}: {r['distribution']}{link}, {r['observations']:,} observations")
+            missing = f", {r['missing']:,} of {r['observations'] + r['missing']:,} missing" if r["missing"] else ""
+            lines.append(f"  {r['name']}: {r['distribution']}{link}, {r['observations']:,} observations{missing}")
             lines.append(f"    predictor: {r['predictor']}")
             lines.append(f"    dispersion: {r['dispersion']}")
         lines.append("Random effects")
@@ -59,6 +63,8 @@ class Inspection:
         lines += [f"  {p['name']}: {p['role']}, shape {p['shape']}" for p in self.parameters]
         if self.left_out:
             lines += ["Left out (no observed value depends on them)", f"  {', '.join(self.left_out)}"]
+        if self.predicted:
+            lines += ["Predicted (missing values of responses)", f"  {', '.join(self.predicted)}"]
         lines += ["Estimators", *self._verdicts()]
         return "\n".join(lines)
 
@@ -135,7 +141,8 @@ def inspect(model: Any, *, random: Sequence[str] | None = None, fixed: Mapping[s
         random_effects=tuple(_random_effect(read, effect) for effect in read.random_effects),
         parameters=tuple(_parameter(parameter) for parameter in read.parameters),
         estimators={estimator().name: estimator().obstacles(read) for estimator in ESTIMATORS.values()},
-        left_out=read.left_out,
+        left_out=tuple(name for name in read.left_out if name not in read.forms),
+        predicted=tuple(part.variable.name for part in read.unobserved if part.variable.name in read.forms),
     )
 
 
@@ -155,8 +162,10 @@ def _response(model: HierarchicalModel, response: Response) -> dict[str, Any]:
     predictors = [" + ".join(_terms(model, rows)) or "0" for rows in blocks]
     distinct = "; ".join(dict.fromkeys(predictors)) or "none that is linear"
     count = f" ({len(blocks)} predictors)" if len(set(predictors)) < len(blocks) else ""
+    masked = {f"{part.response}_observed": part for part in model.unobserved}.get(response.name)
     return {
-        "name": response.name,
+        "name": response.name if masked is None else masked.response,
+        "missing": 0 if masked is None else int(masked.missing.sum()),
         "distribution": response.distribution,
         "family": response.family.name if response.family else "none",
         "link": response.link.name if response.link else None,

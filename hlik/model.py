@@ -169,6 +169,30 @@ class Response:
 
 
 @dataclass(frozen=True, eq=False)
+class Unobserved:
+    """The missing values of a masked response: predicted, and no part of the likelihood.
+
+    Attributes
+    ----------
+    variable
+        PyMC's free variable ``y_unobserved``, shape (k,); `HierarchicalModel.forms` has its mean, where it is known.
+    response
+        The name that the user gave, ``y``; its observed part is the response ``y_observed``.
+    missing
+        Which elements of ``y`` are missing, bool, in its shape.
+    variance, inputs
+        Their own variance given the parameters, built as a function (`hlik.graph.graph_map.GraphMap`) of the value
+        variables `inputs`; None where it is not known.
+    """
+
+    variable: Variable
+    response: str
+    missing: np.ndarray
+    variance: Any = None
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class HierarchicalModel:
     """A hierarchical model read from a PyMC graph; immutable.
 
@@ -186,6 +210,8 @@ class HierarchicalModel:
         A label per column of X, for messages.
     left_out
         Free variables that are not part of the likelihood: no response depends on them, or they are missing responses.
+    unobserved
+        The missing values of masked responses.
     forms
         The form of every free variable and Deterministic in terms of value variables, for reporting.
     source
@@ -212,6 +238,7 @@ class HierarchicalModel:
     theta_design: np.ndarray | None = None
     extra_terms: tuple[Any, ...] = ()
     left_out: tuple[str, ...] = ()
+    unobserved: tuple[Unobserved, ...] = ()
     graph_maps: dict[str, Any] = field(default_factory=dict)
     constant_data: dict[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
     source: Any = None

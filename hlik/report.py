@@ -22,7 +22,7 @@ from hlik.graph import rows as lin
 from hlik.graph.forms import Affine, Form, Mapped, Opaque
 from hlik.links import identify_inverse
 from hlik.maps import ThetaMap
-from hlik.model import RandomEffect, Variable
+from hlik.model import RandomEffect, Unobserved, Variable
 from hlik.report_wide import WideEffects, in_scores, score_block
 
 DRAWN_AT_ONCE = 20_000_000  # numbers: 160 MB
@@ -72,7 +72,28 @@ class Reporter:
         reported = self.parameters()
         reported += [self._random_effect(effect) for effect in self.model.random_effects]
         reported += [found for v in self.model.deterministics if (found := self._deterministic(v)) is not None]
+        reported += [found for missing in self.model.unobserved if (found := self._unobserved(missing)) is not None]
         return reported
+
+    def _unobserved(self, missing: Unobserved) -> Reported | None:
+        """Mean of missing values and standard deviation of their prediction; None where the mean is not known."""
+        if missing.variable.name not in self.model.forms:
+            return None
+        mean = self._deterministic(missing.variable)
+        if mean is None:
+            return None
+        return Reported(missing.variable, mean.estimate, np.sqrt(mean.standard_error**2 + self.own_variance(missing)))
+
+    def own_variance(self, missing: Unobserved) -> np.ndarray:
+        """The variance of missing values given the parameters and effects; NaN where it is not known."""
+        if missing.variance is None:
+            return np.full(missing.variable.size, np.nan)
+        values = [self._value_variable(name) for name in missing.inputs]
+        found = missing.variance(missing.inputs).value(np.concatenate(values) if values else np.zeros(0))
+        response = next(r for r in self.model.responses if r.name == f"{missing.response}_observed")
+        if response.family is not None and not response.family.has_dispersion and response.dispersion is not None:
+            found = found * response.dispersion.value(self.estimate.theta)[0]  # a quasi-dispersion
+        return np.broadcast_to(found, (missing.variable.size,))
 
     def _parameter(self, name: str, variable: Variable) -> Reported:
         if name in self._beta:

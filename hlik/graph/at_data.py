@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 from pymc.distributions.moments import mean
 from pymc.exceptions import UndefinedMomentException
 from pymc.model.fgraph import clone_model
 from pytensor.graph.basic import Variable as GraphVariable
 from pytensor.graph.replace import clone_replace
+from pytensor.tensor.random.op import RandomVariable
 
 from hlik.errors import ModelError
 from hlik.graph import forms as fm
@@ -28,6 +30,7 @@ from hlik.graph.numeric import known_value
 from hlik.graph.read import set_locations
 from hlik.graph.roles import Roles, assign_roles
 from hlik.graph.theta import ThetaLayout
+from hlik.graph.unobserved import masked_response, row_labels, whole_response
 from hlik.graph.walk import Walker
 from hlik.maps import ThetaMap
 
@@ -125,7 +128,8 @@ def read_target(
     model
         The model or a clone of it.
     name
-        An observed variable or a Deterministic.
+        An observed variable or a Deterministic. Of a masked response ``y``: ``y`` for all of its rows,
+        ``y_observed`` and ``y_unobserved`` for some, at the data of the fit.
     random
         Names of the random effects of the fit.
     theta
@@ -139,36 +143,63 @@ def read_target(
     walker = Walker(model, {key: np.asarray(value, float) for key, value in fixed.items()})
     roles = assign_roles(model, walker, list(random))
     set_locations(walker, roles)
-    variable = model[name]
-    expression = _mean(variable, resized) if variable in walker.observed else variable
+    variable, masked = model[name], masked_response(model, name)
+    if masked is not None:
+        expression = _masked_mean(model, name, *masked, resized)
+    else:
+        expression = _mean(variable, resized) if variable in walker.observed else variable
     try:
         form = walker.form(expression)
     except (ValueError, IndexError) as error:
         raise ModelError(f"{name!r} cannot be computed at these data: {error}") from error
     shape = _shape(walker, variable, form, resized)
+    if masked is not None and not resized:
+        shape = _masked_shape(name, *masked)
+    graph = _graph(walker, expression, form, roles)
+    if graph is not None and graph.size != np.prod(shape, dtype=int):  # a shape that the graph alone does not tell
+        shape = (graph.size,)
     layout = ThetaLayout.of(walker, theta)
     effects = tuple(_levels(walker, roles, effect, layout) for effect in roles.random_effects)
     labels = {key: tuple(element_labels(model, describe(walker, model[key]))) for key in roles.parameters}
     dims = model.named_vars_to_dims.get(name) or (None,) * len(shape)
     named = tuple(d if d is not None and len(dims) == len(shape) else f"{name}_dim_{k}" for k, d in enumerate(dims))
-    return Target(form, shape, named, coords_of(model), effects, labels, _graph(walker, expression, form, roles))
+    coords = coords_of(model) | ({} if masked is None else row_labels(model, *masked))
+    return Target(form, shape, named, coords, effects, labels, graph)
 
 
-def _mean(rv: GraphVariable, resized: bool) -> GraphVariable:
+def _mean(rv: GraphVariable, resized: bool, name: str | None = None) -> GraphVariable:
     """The mean of a response; of a Binomial the probability. A size that the observations gave is taken off."""
     parts = response_parts(rv.owner.op, rv)
     if parts is not None:
         return parts.mean
     op, node = rv.owner.op, rv.owner
-    if resized and hasattr(op, "size_param") and hasattr(op, "dist_params"):
+    if resized and isinstance(op, RandomVariable):
         rng = next(source for source in node.inputs if source.type.__class__.__name__ == "RandomGeneratorType")
         rv = op.make_node(rng, None, *op.dist_params(node)).default_output()
     try:
         return mean(rv)
     except (NotImplementedError, UndefinedMomentException) as error:
         raise ModelError(
-            f"PyMC does not know the mean of response {rv.name!r}: write it as a pm.Deterministic, and predict that."
+            f"PyMC does not know the mean of response {(name or rv.name)!r}: write it as a pm.Deterministic, and "
+            f"predict that."
         ) from error
+
+
+def _masked_mean(model: pm.Model, name: str, base: str, missing: np.ndarray, resized: bool) -> GraphVariable:
+    """The mean of a masked response, or, at the data of the fit, of its observed or missing part."""
+    part = model[f"{base}_observed" if name == base else name]
+    if resized or name == base:
+        return _mean(whole_response(part), resized=False, name=base)
+    if hasattr(part.owner.op, "dist_params"):
+        return _mean(part, resized=False)
+    rows = missing if name.endswith("_unobserved") else ~missing
+    return pt.as_tensor_variable(_mean(whole_response(part), resized=False, name=base))[rows]
+
+
+def _masked_shape(name: str, base: str, missing: np.ndarray) -> tuple[int, ...]:
+    if name == base:
+        return missing.shape
+    return (int(np.sum(missing if name.endswith("_unobserved") else ~missing)),)
 
 
 def _shape(walker: Walker, variable: GraphVariable, form: Form, resized: bool) -> tuple[int, ...]:

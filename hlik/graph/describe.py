@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pymc as pm
+from pymc.distributions.distribution import PartialObservedRV
 from pytensor.graph.basic import Variable as GraphVariable
 
 from hlik.graph import forms as fm
@@ -73,6 +74,8 @@ def constant_data_of(model: pm.Model) -> dict[str, tuple[tuple[str, ...], np.nda
 def distribution_name(rv: GraphVariable) -> str:
     """The distribution's name for people: Normal, NegativeBinomial ..."""
     op = rv.owner.op
+    if isinstance(op, PartialObservedRV):  # a masked mixture or the like
+        return distribution_name(rv.owner.inputs[0])
     label = str(getattr(op, "_print_name", (None,))[0] or type(op).__name__.removesuffix("RV"))
     return {"_lkjcholeskycov": "LKJCholeskyCov", "MultivariateNormal": "MvNormal"}.get(label, label).strip("_")
 
@@ -80,6 +83,8 @@ def distribution_name(rv: GraphVariable) -> str:
 def distribution_parameters(rv: GraphVariable) -> list[GraphVariable]:
     """The parameters of a random variable's distribution, without sizes and generators."""
     op = rv.owner.op
+    if isinstance(op, PartialObservedRV):
+        return distribution_parameters(rv.owner.inputs[0])
     return list(op.dist_params(rv.owner)) if hasattr(op, "dist_params") else list(rv.owner.inputs)
 
 

@@ -27,6 +27,7 @@ from hlik.graph.roles import Roles, assign_roles
 from hlik.graph.structures import structure
 from hlik.graph.tapes import LiftedTerm
 from hlik.graph.theta import ThetaLayout
+from hlik.graph.unobserved import read_unobserved
 from hlik.graph.walk import Walker
 from hlik.graph.wide_terms import through_scores
 from hlik.model import HierarchicalModel, Parameter, RandomEffect, Response
@@ -118,6 +119,7 @@ def _assemble(
     check_finite(responses, X, Z, offset, X_names)
     check_entries(walker, roles, predictors)
     deterministics, forms, graph_maps = reported_forms(walker, roles)
+    unobserved, more_forms, more_maps, row_labels = read_unobserved(walker, roles)
     found = HierarchicalModel(
         responses=tuple(responses),
         random_effects=tuple(effects),
@@ -128,14 +130,15 @@ def _assemble(
         X_names=X_names,
         n_theta=layout.size,
         deterministics=deterministics,
-        forms=forms,
-        coords=coords_of(walker.model),
+        forms=forms | more_forms,
+        coords=coords_of(walker.model) | row_labels,
         obstacles=tuple(obstacles_of(walker, roles, responses, effects, predictors, fixed_names)),
         laplace_obstacles=(*choice.obstacles, *unread, *_without_density(effects, choice)),
         theta_design=theta_matrix(stack, n_rows, layout),
         extra_terms=tuple(extra_terms),
         left_out=tuple(roles.unused),
-        graph_maps=graph_maps,
+        unobserved=unobserved,
+        graph_maps=graph_maps | more_maps,
         constant_data=constant_data_of(walker.model),
     )
     return with_double(found, walker, roles, predictors, layout)

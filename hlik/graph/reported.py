@@ -27,7 +27,7 @@ def reported_forms(walker: Walker, roles: Roles) -> tuple[tuple[Variable, ...], 
     deterministics: list[Variable] = []
     graph_maps: GraphMaps = {}
     for variable in walker.model.deterministics:
-        form = _plain(walker, variable, [*roles.scale_of, *roles.rooted])
+        form = plain_form(walker, variable, roles)
         inputs = fm.inputs_of(form)
         if not inputs or not inputs <= set(names) or fm.shape_of(form) is None:
             continue  # data, made of missing responses, or of unknown shape
@@ -36,6 +36,11 @@ def reported_forms(walker: Walker, roles: Roles) -> tuple[tuple[Variable, ...], 
         if isinstance(form, Opaque):
             graph_maps[variable.name] = partial(_graph_map, walker.model, walker, variable.name)
     return tuple(deterministics), forms, graph_maps
+
+
+def plain_form(walker: Walker, variable: GraphVariable, roles: Roles) -> Form:
+    """The form of a quantity that is reported, in the names of value variables."""
+    return _plain(walker, variable, [*roles.scale_of, *roles.rooted])
 
 
 def _plain(walker: Walker, variable: GraphVariable, non_centred: Sequence[str] | frozenset[str]) -> Form:

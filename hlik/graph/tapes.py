@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
+from pymc.distributions.distribution import PartialObservedRV
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
 
@@ -62,9 +64,22 @@ def lift_response(walker: Walker, rv: Variable, is_effect: Callable[[str], bool]
         Naming the operation that is not elementwise.
     """
     copy = _stand_alone(walker, rv)
-    density = _log_density(copy, walker.model.rvs_to_values[rv])
+    value = walker.model.rvs_to_values[rv]
+    if isinstance(copy.owner.op, PartialObservedRV):
+        density, copy = _of_observed_part(walker, copy, value)
+    else:
+        density = _log_density(copy, value)
     lifted = lift(walker, density, is_effect, _parameters(copy))
     return LiftedTerm(rv.name, lifted, stand_alone_size(walker, density))
+
+
+def _of_observed_part(walker: Walker, part: Variable, value: Variable) -> tuple[Variable, Variable]:
+    """The log density of the observed elements of a masked response that PyMC keeps whole, and the whole."""
+    whole, mask = part.owner.inputs
+    missing, observed = walker.value(mask).astype(bool), walker.value(value)
+    filled = np.full(missing.shape, observed.ravel()[0], dtype=value.type.dtype)  # any value serves where it is missing
+    filled[~missing] = observed
+    return _log_density(whole, pt.constant(filled))[~missing], whole
 
 
 def _stand_alone(walker: Walker, rv: Variable) -> Variable:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+from pymc.distributions.distribution import PartialObservedRV
 from pytensor.graph.basic import Variable
 from pytensor.tensor.random.type import RandomType
 
@@ -89,6 +90,8 @@ class Walker:
             return tuple(static)
         if rv in self.observed:
             return np.shape(self.value(rv))
+        if isinstance(rv.owner.op, PartialObservedRV):  # the missing part of a masked mixture or the like
+            return (int(self.value(rv.owner.inputs[1]).sum()),)
         for found in (self._univariate_shape(rv), self._multivariate_shape(rv)):
             if found is not None:
                 return found

@@ -22,11 +22,12 @@ from hlik.graph.read import as_pymc
 from hlik.inference.averages import Entries, average
 from hlik.inference.prior_variance import row_variance
 from hlik.inference.restore import Restored, held_fixed
-from hlik.inference.tables import model_of
+from hlik.inference.tables import model_of, response_label
 from hlik.links import LINKS
 from hlik.model import RandomEffect, Variable
 from hlik.report import derivative
 
+PARTS = ("observed", "unobserved")  # of a masked response, as PyMC calls them
 LARGEST_GRAPH = 4_000_000  # entries of the Jacobian of a mean without closed form
 
 
@@ -238,12 +239,14 @@ def read_predictor(
 
 
 def _chosen(model: Any, idata: az.InferenceData, response: str | None) -> str:
-    names = [r["name"] for r in model_of(idata)["responses"]]
+    described = model_of(idata)["responses"]
+    names = [response_label(r) for r in described]
     if response is None:
         if len(names) > 1:
             raise ModelError(f"The model has several responses, {', '.join(names)}: say which with response=.")
         return names[0]
-    others = [d.name for d in model.deterministics]
+    others = [d.name for d in model.deterministics if d.name not in names]
+    others += [f"{response_label(r)}_{part}" for r in described if r.get("missing") for part in PARTS]
     if response not in names + others:
         raise ModelError(f"No response or Deterministic is called {response!r}: there are {names + others}.")
     return response

@@ -25,6 +25,11 @@ def model_of(idata: az.InferenceData) -> dict[str, Any]:
     return json.loads(idata["fit"].attrs["model"])
 
 
+def response_label(described: dict[str, Any]) -> str:
+    """A response by the name that the user gave it: ``y`` for the observed part ``y_observed`` of a masked one."""
+    return described.get("label", described["name"])
+
+
 COLUMNS = ("role", "estimate", "se", "statistic", "df", "p_value", "lower", "upper")
 
 
@@ -249,7 +254,10 @@ def _heading(idata: az.InferenceData, described: dict[str, Any]) -> str:
     attributes = idata["fit"].attrs
     lines = [f"hlik {attributes['estimator']}"]
     for r in described["responses"]:
-        lines.append(f"Response {r['name']}: {r['distribution']}, link {r['link']}, {r['n']:,} observations")
+        link = f", link {r['link']}" if r["link"] else ""
+        line = f"Response {response_label(r)}: {r['distribution']}{link}, {r['n']:,} observations"
+        missing = r.get("missing", 0)
+        lines.append(line + (f", {missing:,} of {r['n'] + missing:,} missing" if missing else ""))
     fixed = json.loads(attributes.get("fixed", "{}"))
     if fixed:
         lines.append("Held fixed: " + ", ".join(f"{name} = {value}" for name, value in fixed.items()))

@@ -12,7 +12,7 @@ import pandas as pd
 from hlik.errors import ModelError
 from hlik.graph.arguments import as_pymc
 from hlik.inference.predict import predict
-from hlik.inference.tables import model_of
+from hlik.inference.tables import model_of, response_label
 from hlik.plots.compare import COLOURS, MARKERS
 
 GRID = 60
@@ -98,7 +98,7 @@ def plot_effects(
     for number, level in enumerate(levels):
         own = np.ones(len(along), bool) if groups is None else groups == level
         _draw(ax, along, own, found, number, None if level is None else f"{by} = {level}", len(levels))
-    name = response or model_of(idata)["responses"][0]["name"]
+    name = response or response_label(model_of(idata)["responses"][0])
     ax.set_xlabel(x)
     ax.set_ylabel(f"mean of {name}" if kind == "response" else f"linear predictor of {name}")
     if 1 < len(levels) <= MOST_LINES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import arviz as az
@@ -12,7 +12,7 @@ import xarray as xr
 
 from hlik.errors import ModelError
 from hlik.inference.residuals import residuals
-from hlik.inference.tables import model_of
+from hlik.inference.tables import model_of, response_label
 from hlik.plots.quantiles import scaled_deviance
 
 Names = str | Sequence[str] | None
@@ -67,7 +67,7 @@ class Term:
 
 def response_diagnostics(idata: az.InferenceData, response: Names = None) -> list[ResponseDiagnostics]:
     """The chosen responses, all of them by default."""
-    described = {r["name"]: r for r in model_of(idata)["responses"]}
+    described = {response_label(r): r for r in model_of(idata)["responses"]}
     chosen = _choose(list(described), response, "response")
     return [_response(idata, described[name]) for name in chosen]
 
@@ -138,12 +138,12 @@ def _choose(names: list[str], asked: Names, kind: str) -> list[str]:
 def _response(idata: az.InferenceData, described: dict[str, Any]) -> ResponseDiagnostics:
     name, link = described["name"], described["link"]
     if "diagnostics" in idata.groups() and f"{name}_cdf" in idata["diagnostics"]:
-        return _by_quantiles(idata, name)
+        return replace(_by_quantiles(idata, name), name=response_label(described))
     where = _diagnostic(idata, name, "residual_studentised")
     observed = idata["observed_data"][name].values
     scale = f" ({link} scale)" if link and link != "identity" else ""
     return ResponseDiagnostics(
-        name=name,
+        name=response_label(described),
         predictor=np.ravel(_diagnostic(idata, name, "linear_predictor").values),
         predictor_label=f"linear predictor{scale}",
         residual=np.ravel(where.values),

@@ -97,7 +97,7 @@ def test_fixed_values_outside_other_supports(prior, value):
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
-        ("qel", r"No estimator is called 'qel'; there are \['eql'"),
+        ("qel", r"No estimator is called 'qel'; there are \['agq', 'eql'"),
         (hlik.EQL, r"write EQL\(\) with its brackets"),
         (3, "estimator must be"),
         (None, "estimator must be"),

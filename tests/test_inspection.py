@@ -157,12 +157,10 @@ UNKNOWN = {
         poisson_of(lambda s: pm.StudentT("u", nu=4, sigma=s, shape=GROUPS)),
         "random effect 'u' is StudentT",
     ),
-    "car": (
-        poisson_of(lambda s: pm.CAR("u", np.zeros(GROUPS), np.eye(GROUPS)[::-1], alpha=0.5, tau=s, shape=GROUPS)),
-        "random effect 'u' is CAR",
+    "multivariate t": (
+        poisson_of(lambda s: pm.MvStudentT("u", nu=4, mu=np.zeros(GROUPS), scale=s**2 * np.eye(GROUPS))),
+        "random effect 'u' is MvStudentT",
     ),
-    "lkj": (lkj, "random effect 'u' is MvNormal"),
-    "gaussian process": (gaussian_process, "random effect 'f_rotated_' is multiplied by 'ell'"),
     "potential": (
         lambda: (pm.Bernoulli("y", logit_p=eta(), observed=binary), pm.Potential("soft", -(eta_of_model() ** 2))),
         "the potential 'soft' is a free term of the likelihood",
@@ -196,6 +194,19 @@ UNKNOWN = {
         "random effect 'u' is Gamma: EQL needs it as Gamma(alpha=1/lam, beta=1/lam)",
     ),
 }
+
+
+def car():
+    tau = pm.HalfNormal("tau")
+    u = pm.CAR("u", np.zeros(GROUPS), np.eye(GROUPS)[::-1], alpha=0.5, tau=tau, shape=GROUPS)
+    pm.Poisson("y", pt.exp(pm.Normal("b") + u[group]), observed=counts)
+
+
+@pytest.mark.parametrize(("build", "kind"), [(car, "CAR"), (lkj, "MvNormal"), (gaussian_process, "f_rotated_")])
+def test_joint_normal_effects_suit_eql(build, kind):
+    text = report(build)
+    assert kind in text
+    assert "EQL: applies" in text
 
 
 def eta_of_model():

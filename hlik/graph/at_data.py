@@ -275,7 +275,8 @@ def distribution_at(
         return value if np.all(np.isfinite(value)) else None
 
     found = {key: value_of(expression) for key, expression in expressions.items()}
-    if found["cdf"] is None and below.type.dtype.startswith("int"):
+    is_scalar = getattr(rv.owner.op, "ndim_supp", 0) == 0  # vectors of counts have no order
+    if is_scalar and found["cdf"] is None and below.type.dtype.startswith("int"):
         found |= _summed(np.asarray(known_value(y)), lambda k: value_of(lambda: pm.math.exp(pm.logp(alone, k))))
     return {key: value for key, value in found.items() if value is not None}
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
+from scipy import special
 from scipy.sparse.csgraph import connected_components
 
 from hlik.hlikelihood import HLikelihood
@@ -27,6 +28,7 @@ from hlik.model import HierarchicalModel, RandomEffect
 from hlik.precision import InverseMap, Precision, matrix_precision
 
 LARGEST_BLOCK = 3  # effects of a density that quadrature takes without the mixture
+SERIES = 1e4  # shapes above which Stirling's series replaces a difference of large numbers
 TRIALS = 3  # values of theta at which zeros of a scale matrix are looked for
 
 
@@ -44,6 +46,23 @@ def mixed_effects(model: HierarchicalModel) -> tuple[RandomEffect, ...]:
 def mixing_variables(model: HierarchicalModel) -> int:
     """Number of densities that are mixed: the dimension of the integral over w."""
     return sum(len(effect.degrees.blocks) for effect in mixed_effects(model) if effect.degrees is not None)
+
+
+def log_scale_density(w: np.ndarray, degrees: float) -> np.ndarray:
+    """Log density of log w, w of the gamma distribution of shape and rate ``degrees / 2``."""
+    a = 0.5 * degrees
+    if a > SERIES:
+        peak = 0.5 * float(np.log(a / (2 * np.pi))) - 1.0 / (12.0 * a)
+    else:
+        peak = float(a * np.log(a) - a - special.gammaln(a))
+    return a * (np.log(w) - (w - 1.0)) + peak
+
+
+def log_scale_slope(w: np.ndarray, degrees: float) -> np.ndarray:
+    """Derivative of `log_scale_density` by the degrees of freedom."""
+    a = 0.5 * degrees
+    by_peak = 0.5 / a + 1.0 / (12.0 * a**2) if a > SERIES else np.log(a) - special.digamma(a)
+    return 0.5 * (np.log(w) - (w - 1.0) + by_peak)
 
 
 class ScaleMixture:

@@ -13,7 +13,7 @@ from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.estimators.base import Estimate
 from hlik.estimators.maximise import Maximiser, MaximumState
 from hlik.estimators.scale_mixture_finish import finish_mixture
-from hlik.estimators.scale_mixture_profile import ScaleMixtureProfile
+from hlik.estimators.scale_mixture_profile import TOLERANCE, ScaleMixtureProfile
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
 from hlik.profile import ModeError, Profile
@@ -21,7 +21,8 @@ from hlik.scale_mixture import ScaleMixture, mixed_effects, mixing_variables
 
 MAX_EFFECTS = 3  # of a block: there are points ** effects nodes
 MAX_POINTS = 200
-MAX_SCALES = 2  # of multivariate t densities: there are scale_points ** scales nodes
+MAX_SCALES = 2  # of multivariate t densities: there are 15 to 30 ** scales nodes
+FINE = 1e-12  # relative error of the integral over scales, to compare with
 COARSE = 1e-2  # of the log-likelihood: a larger error of the quadrature is warned of
 
 
@@ -37,8 +38,9 @@ class AGQ(Maximiser):
 
     Random effects with one multivariate t density over all levels (`pm.MvStudentT`) are normal given a common scale,
     ``t_nu(0, S) = E N(0, S / w)`` with w of the gamma distribution ``(nu / 2, nu / 2)``: the blocks are those given w,
-    and the integral over w is one more quadrature around them, adaptive Gauss-Laguerre (formulas in
-    `hlik.estimators.scale_mixture_profile`). Two such densities at most; degrees of freedom known or estimated.
+    and the integral over w, to a relative error of 1e-8, is one more quadrature around them, trapezoidal in log w
+    (formulas in `hlik.estimators.scale_mixture_profile`). Two such densities at most; degrees of freedom known or
+    estimated.
 
     Parameters
     ----------
@@ -48,8 +50,6 @@ class AGQ(Maximiser):
         Convergence: the next step would be shorter than `tol` standard errors.
     max_iterations
         BFGS iterations.
-    scale_points
-        Nodes of the scale of each multivariate t density, 3 to 200.
 
     Raises
     ------
@@ -65,8 +65,9 @@ class AGQ(Maximiser):
     Notes
     -----
     Cost: that of `Laplace`, and h at ``points ** d`` values of the random effects two to four times an evaluation, in
-    chunks of bounded memory, without a loop over blocks; with multivariate t effects ``scale_points`` times that.
-    Optimisation, convergence and standard errors are those of `Laplace`; random effects are reported at their modes.
+    chunks of bounded memory, without a loop over blocks; with a multivariate t density 15 to 30 times that, with two
+    the square of it. Optimisation, convergence and standard errors are those of `Laplace`; random effects are reported
+    at their modes.
 
     Multivariate t effects are reported at the means over w of their modes given w, with standard errors that count how
     both spread over w. ``fit["mixing_weight_<name>"]`` is the mean of w given the data; errors of contrasts and
@@ -100,17 +101,14 @@ class AGQ(Maximiser):
     points: int = 25
     tol: float = 1e-5
     max_iterations: int = 200
-    scale_points: int = 15
 
     name: str = field(default="AGQ", init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("points", 1), ("scale_points", 3)):
-            value = getattr(self, name)
-            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-            if not whole or not least <= value <= MAX_POINTS:
-                raise ModelError(f"AGQ: {name} must be a whole number from {least} to {MAX_POINTS}; got {value!r}.")
+        whole = isinstance(self.points, int | np.integer) and not isinstance(self.points, bool)
+        if not whole or not 1 <= self.points <= MAX_POINTS:
+            raise ModelError(f"AGQ: points must be a whole number from 1 to {MAX_POINTS}; got {self.points!r}.")
 
     @property
     def likelihood_name(self) -> str:
@@ -141,7 +139,7 @@ class AGQ(Maximiser):
 
     def profile(self, likelihood: HLikelihood) -> Profile:
         """The marginal log-likelihood."""
-        return _profile(likelihood, self.points, self.scale_points)
+        return _profile(likelihood, self.points)
 
     def finish(self, state: MaximumState) -> Estimate:
         """As for Laplace, with the error of the quadrature."""
@@ -149,8 +147,8 @@ class AGQ(Maximiser):
         is_mixture = isinstance(current, ScaleMixtureProfile)
         estimate = finish_mixture(state) if is_mixture else super().finish(state)
         likelihood = current.mixture.original if isinstance(current, ScaleMixtureProfile) else current.likelihood
-        finer, scale_finer = (n + n // 2 + 1 for n in (self.points, self.scale_points))
-        profile = _profile(likelihood, finer, scale_finer)
+        finer = self.points + self.points // 2 + 1
+        profile = _profile(likelihood, finer, FINE)
         try:
             psi = np.concatenate([estimate.beta, estimate.theta])
             value = profile.mode(psi, estimate.beta, estimate.v).value
@@ -158,15 +156,13 @@ class AGQ(Maximiser):
             return estimate
         error = abs(value - estimate.scalars["log_likelihood"])
         if error > COARSE and self.points > 1:
-            more = f" and {scale_finer} scale points" if is_mixture else ""
-            change = f"with {finer} points{more} the log-likelihood changes by {error:.2g}"
-            which = "points or scale_points" if is_mixture else "points"
-            warnings.warn(f"AGQ(points={self.points}): {change}; raise {which}.", DataWarning, stacklevel=2)
+            change = f"with {finer} points the log-likelihood changes by {error:.2g}"
+            warnings.warn(f"AGQ(points={self.points}): {change}; raise points.", DataWarning, stacklevel=2)
         return replace(estimate, scalars={**estimate.scalars, "quadrature_error": error})
 
 
-def _profile(likelihood: HLikelihood, points: int, scale_points: int) -> Profile:
+def _profile(likelihood: HLikelihood, points: int, tolerance: float = TOLERANCE) -> Profile:
     """Quadrature over blocks of effects, and over the scales of multivariate t densities around it."""
     if mixed_effects(likelihood.model):
-        return ScaleMixtureProfile(likelihood, lambda given: QuadratureProfile(given, points), scale_points)
+        return ScaleMixtureProfile(likelihood, lambda given: QuadratureProfile(given, points), tolerance)
     return QuadratureProfile(likelihood, points)

@@ -5,13 +5,20 @@ by Laplace's approximation,
 
 .. math:: \log \int L(\psi \mid w) \prod_j p(w_j; \nu_j)\, dw, \qquad p = \mathrm{Gamma}(\nu_j/2, \nu_j/2).
 
-As a function of log w the integrand is close to a gamma density: it is one where the effects are known, and where the
-data say nothing about them. The rule is therefore adaptive Gauss-Laguerre: a gamma density of w with the mode and the
-curvature of the integrand in log w (both by Laplace's approximation), its product over j where there are two. The
-curvature is the inverse of the marginal variance, so that correlated scales are covered.
+The rule is the trapezoidal one in log w, centred at the mode of the integrand, of two or more dimensions their product:
+its error falls exponentially with the distance of the nodes for integrands that are smooth on the whole line (Trefethen
+& Weideman 2014). As a function of log w this one is close to a gamma density: it is one where the effects are known,
+and where the data say nothing about them. With a the shape of the gamma density of the same curvature at the mode,
+nodes at the distance d have the relative error :math:`2 |\Gamma(a + 2 \pi i / d)| / \Gamma(a)`, which sets d. They
+reach as far as the integrand counts, left further than right. Mode, curvature and reach are those of Laplace's
+approximation.
 
 The gradient is the mean over the nodes, by their shares of the integral, of the gradients given w and those of log p.
 How the nodes move with psi is left out: the integral does not depend on where they are, up to the error of the rule.
+
+References
+----------
+Trefethen, L. N. & Weideman, J. A. C. (2014). The exponentially convergent trapezoidal rule. SIAM Review 56, 385-458.
 """
 
 from __future__ import annotations
@@ -21,20 +28,20 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
-from hlik.gamma_rule import gamma_rule, log_gamma_density, log_gamma_slope
 from hlik.hlikelihood import HLikelihood
 from hlik.linalg import NotPositiveDefinite
 from hlik.profile import Mode, ModeError, Profile
-from hlik.scale_mixture import ScaleMixture
+from hlik.scale_mixture import ScaleMixture, log_scale_density, log_scale_slope
 
 MAX_STEPS = 100
 CENTRED = 1e-4  # standard deviations of log w: the rule hardly depends on its centre
 FALL = 1e-3  # of the log integrand that differences may cause
 STEP = 0.3  # of differences in log w, in its standard deviations if all effects were known
-NEGLIGIBLE = -46.0  # log of a node's probability, 1e-20, below which it is left out
-MAY_FAIL = -23.0  # the same, 1e-10, below which the likelihood may have no value there
+TOLERANCE = 1e-8  # of the integral, relative
+MOST = 400  # nodes on each side of the centre
+MAY_FAIL = 1e-6  # share of a node by Laplace's approximation below which the likelihood may have no value there
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,21 +76,21 @@ class ScaleMixtureProfile(Profile):
         h of the model.
     inner
         Makes the profile of the model given the scales.
-    points
-        Nodes a scale.
+    tolerance
+        Relative error of the integral over the scales.
 
     Notes
     -----
-    Cost: ``points ** m`` values and gradients of the inner profile, m the number of t densities, and about ten modes
-    of h to find the centre.
+    Cost: 15 to 30 values and gradients of the inner profile, for two t densities the square of that, and two or three
+    times as many modes of h to find out where.
     """
 
     moves_effects = True
 
-    def __init__(self, likelihood: HLikelihood, inner: Callable[[HLikelihood], Profile], points: int):
+    def __init__(self, likelihood: HLikelihood, inner: Callable[[HLikelihood], Profile], tolerance: float = TOLERANCE):
         self.mixture = ScaleMixture(likelihood)
         super().__init__(self.mixture.conditional, integrate_beta=False)
-        self.inner, self.points = inner(self.mixture.conditional), points
+        self.inner, self.tolerance = inner(self.mixture.conditional), tolerance
         self.plain = Profile(self.mixture.conditional)
         self._centre = np.zeros(self.mixture.size)  # log w
 
@@ -99,27 +106,25 @@ class ScaleMixtureProfile(Profile):
         degrees = np.array([float(found.value(theta)[0]) for found in self.mixture.degrees])
         if not np.all(np.isfinite(degrees) & (degrees > 0)):
             raise ModeError("the degrees of freedom are not positive numbers")
-        centre, shape, v = self._centred(psi, beta, v, degrees)
-        nodes, log_share = self._rule(centre, shape)
-        for j, nu in enumerate(degrees):
-            log_share += log_gamma_density(nodes[:, j], 0.5 * nu, 0.5 * nu)
-            log_share -= log_gamma_density(nodes[:, j], shape[j], shape[j] / np.exp(centre[j]))
-        gradients, modes = np.zeros((len(nodes), psi.size)), np.tile(v, (len(nodes), 1))
-        start: dict[bool, np.ndarray] = {}
+        search = _Search(self, psi, beta, v, degrees)
+        centre, shape = self._centred(search)
+        nodes, rough, spacing = self._rule(search, centre, shape)
+        terms = sum(log_scale_density(nodes[:, j], nu) for j, nu in enumerate(degrees)) + np.log(spacing).sum()
+        gradients, modes = np.zeros((len(nodes), psi.size)), np.tile(search.v, (len(nodes), 1))
+        start = {True: search.centre_v, False: search.centre_v}
         first = nodes[:, 0] - np.exp(centre[0])
         for k in np.argsort(np.abs(first)):  # away from the centre, each from its neighbour's mode
             side = bool(first[k] > 0)
-            value, gradients[k], modes[k] = self._at_node(psi, beta, start.get(side, v), nodes[k], log_share[k])
-            log_share[k] += value
-            if np.isfinite(value):
-                start[side] = modes[k]
-        total = float(special.logsumexp(log_share))
+            value, gradients[k], modes[k] = self._at_node(psi, beta, start[side], nodes[k], rough[k])
+            terms[k] += value
+            start[side] = modes[k]
+        total = float(special.logsumexp(terms))
         if not np.isfinite(total):
             raise ModeError("the integral over the scales has no finite value")
-        share = np.exp(log_share - total)
+        share = np.exp(terms - total)
         gradient = share @ gradients
         for j, nu in enumerate(degrees):
-            slope = 0.5 * float(share @ log_gamma_slope(nodes[:, j], 0.5 * nu))
+            slope = float(share @ log_scale_slope(nodes[:, j], nu))
             gradient[self.n_beta :] += slope * self.mixture.degrees[j].jacobian(theta)[0]
         self._centre = centre
         return self._summed(total, gradient, nodes, share, modes, (beta, theta))
@@ -135,16 +140,24 @@ class ScaleMixtureProfile(Profile):
         point = mode.point
         return self.plain.mode(np.concatenate([point.beta, point.theta]), point.beta, mode.v_nodes[k])
 
-    def _rule(self, centre: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes w, (K, m), and the logs of their probabilities, (K,), without those that do not count."""
-        rules = [gamma_rule(self.points, a, a / np.exp(z)) for z, a in zip(centre, shape, strict=True)]
-        nodes = np.array(list(product(*(nodes for nodes, _ in rules))))
-        log_share = np.array([sum(found) for found in product(*(probabilities for _, probabilities in rules))])
-        kept = log_share > NEGLIGIBLE
-        return nodes[kept], log_share[kept]
+    def _rule(
+        self, search: _Search, centre: np.ndarray, shape: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Nodes w, (K, m), the rough height of the integrand there, (K,), and their distances in log w, (m,)."""
+        spacing = np.array([_spacing(a, self.tolerance) for a in shape])
+        least = np.log(self.tolerance) - 3.0  # many nodes are left out
+        top, lines = search.value(centre), []
+        for j, step in enumerate(np.diag(spacing)):
+            reach = [
+                next(k for k in range(1, MOST) if search.value(centre + s * k * step) < top + least) for s in (-1, 1)
+            ]
+            lines.append(centre[j] + spacing[j] * np.arange(-reach[0], reach[1] + 1))
+        log_w = np.array(list(product(*lines)))
+        height = np.array([search.value(z) for z in log_w]) - top
+        return np.exp(log_w[height > least]), height[height > least], spacing
 
     def _at_node(
-        self, psi: np.ndarray, beta: np.ndarray, v: np.ndarray, weights: np.ndarray, log_share: float
+        self, psi: np.ndarray, beta: np.ndarray, v: np.ndarray, weights: np.ndarray, height: float
     ) -> tuple[float, np.ndarray, np.ndarray]:
         """Value, gradient and mode given w; no value where there is none and the node hardly counts."""
         self.mixture.condition(weights)
@@ -152,7 +165,7 @@ class ScaleMixtureProfile(Profile):
             found = self.inner.mode(psi, beta, v)
             return found.value, self.inner.gradient(found), found.point.v
         except (ModeError, NotPositiveDefinite):
-            if log_share > MAY_FAIL:
+            if height > np.log(MAY_FAIL):
                 raise
             return -np.inf, np.zeros(psi.size), v
 
@@ -180,27 +193,42 @@ class ScaleMixtureProfile(Profile):
 
     # ------------------------------------------------------------ where the nodes are
 
-    def _centred(
-        self, psi: np.ndarray, beta: np.ndarray, v: np.ndarray, degrees: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mode of log w, shapes of the matching gamma densities, both (m,), and v there, by Laplace's approximation."""
-        search = _Search(self, psi, beta, v, degrees)
+    def _centred(self, search: _Search) -> tuple[np.ndarray, np.ndarray]:
+        """Mode of log w, and shapes of the gamma densities that match the integrand there, both (m,)."""
         centre = self._centre
         if not np.isfinite(search.value(centre)):
             centre = np.zeros_like(centre)
         for _ in range(MAX_STEPS):
             slope, curvature = search.derivatives(centre)
             values, vectors = np.linalg.eigh(curvature)
-            usable = np.maximum(np.abs(values), 0.05 * degrees.min())
+            usable = np.maximum(np.abs(values), 0.05 * search.degrees.min())
             step = np.clip(vectors @ ((vectors.T @ slope) / usable), -1.0, 1.0)
             if np.all(np.abs(step) * np.sqrt(usable.max()) < CENTRED):
                 variance = np.diag((vectors / usable) @ vectors.T)
-                return centre + step, 1.0 / variance, search.v
+                search.centre_v = search.v
+                return centre + step, 1.0 / variance
             now, length = search.value(centre), 1.0
             while search.value(centre + length * step) < now - FALL and length > 1e-3:
                 length *= 0.5
             centre = centre + length * step
         raise ModeError("the scales of the t densities have no mode")
+
+
+def _spacing(shape: float, tolerance: float) -> float:
+    """Distance of the nodes of the trapezoidal rule for the log of a gamma variable, at which its error is so large."""
+    wanted = np.log(tolerance / 2)
+    peak = special.loggamma(shape).real
+
+    def excess(log_frequency: float) -> float:
+        return float(special.loggamma(complex(shape, np.exp(log_frequency))).real - peak - wanted)
+
+    low = 0.5 * np.log(shape)
+    high = low
+    while excess(high) > 0:
+        high += 1.0
+    while excess(low) < 0:
+        low -= 1.0
+    return 2 * np.pi / float(np.exp(optimize.brentq(excess, low, high, xtol=1e-10)))
 
 
 class _Search:
@@ -210,6 +238,7 @@ class _Search:
         self, profile: ScaleMixtureProfile, psi: np.ndarray, beta: np.ndarray, v: np.ndarray, degrees: np.ndarray
     ):
         self.profile, self.psi, self.beta, self.v, self.degrees = profile, psi, beta, v, degrees
+        self.centre_v = v
         self.steps = STEP / np.sqrt(0.5 * (degrees + v.size))
         self._known: dict[bytes, float] = {}
 
@@ -228,8 +257,7 @@ class _Search:
         except (ModeError, NotPositiveDefinite):
             return -np.inf
         self.v = mode.point.v
-        density = (log_gamma_density(w[j : j + 1], 0.5 * nu, 0.5 * nu)[0] for j, nu in enumerate(self.degrees))
-        return mode.value + float(sum(density))
+        return mode.value + float(sum(log_scale_density(w[j], nu) for j, nu in enumerate(self.degrees)))
 
     def derivatives(self, log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First derivatives, (m,), and minus the second ones, (m, m), by central differences."""

@@ -17,11 +17,13 @@ from hlik.estimators.quasi_dispersion import with_quasi_dispersion
 from hlik.graph.penalised import read_penalised
 from hlik.graph.read import as_pymc, read_model
 from hlik.hlikelihood import HLikelihood
+from hlik.inference.refit import maximiser_of
 from hlik.inference.tables import model_of
 from hlik.linalg import NotPositiveDefinite
 from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
 from hlik.profile import Profile
+from hlik.scale_mixture import ScaleMixture, mixed_effects
 
 STEP = 1e-3  # standard errors of theta, for central differences of the mode
 
@@ -48,6 +50,8 @@ class Restored:
         Of (beta, theta), shape (p + r, p + r).
     information
         The factored H at the estimate.
+    moving
+        Gives the random effects at other parameters; None: their mode in h.
     """
 
     model: HierarchicalModel
@@ -57,6 +61,7 @@ class Restored:
     covariance: np.ndarray
     information: Bordered
     is_joint: bool
+    moving: Profile | None = None
 
     @cached_property
     def v_by_theta(self) -> np.ndarray:
@@ -64,7 +69,7 @@ class Restored:
         slopes = np.zeros((self.v.size, self.theta.size))
         if not (self.is_joint and self.v.size):
             return slopes
-        profile = Profile(HLikelihood(self.model))
+        profile = Profile(HLikelihood(self.model)) if self.moving is None else self.moving
         errors = np.sqrt(np.diag(self.covariance)[self.beta.size :])
         for k in np.flatnonzero(np.isfinite(errors) & (errors > 0)):
             ends = []
@@ -113,8 +118,25 @@ def restore(model: Any, idata: az.InferenceData) -> Restored:
     covariance = idata["fit"]["covariance_matrix"].values
     attributes = idata["fit"].attrs
     is_expected = attributes["estimator_name"] == "EQL"
-    information = (_expected if is_expected else _observed)(read, beta, v, theta)
-    return Restored(read, beta, v, theta, covariance, information, bool(attributes["theta_in_effects"]))
+    likelihood, moving = (None, None) if is_expected else _given_scales(read, idata)
+    information = _expected(read, beta, v, theta) if likelihood is None else _observed(likelihood, beta, v, theta)
+    return Restored(read, beta, v, theta, covariance, information, bool(attributes["theta_in_effects"]), moving)
+
+
+def _given_scales(read: HierarchicalModel, idata: az.InferenceData) -> tuple[HLikelihood, Profile | None]:
+    """h as the errors of the effects come from it: given the mean scales of multivariate t effects, where it has them.
+
+    With them comes the profile that was maximised, whose random effects are means over the scales.
+    """
+    likelihood = HLikelihood(read)
+    if not mixed_effects(read):
+        return likelihood, None
+    mixture = ScaleMixture(likelihood)
+    found = [idata["fit"].get(name) for name in mixture.named(mixture.weights)]
+    if any(weight is None for weight in found):
+        return likelihood, None
+    mixture.condition(np.array([float(weight) for weight in found]))
+    return mixture.conditional, maximiser_of(idata, "Scales").profile(likelihood)
 
 
 def estimated_v(read: HierarchicalModel, idata: az.InferenceData) -> np.ndarray:
@@ -215,10 +237,10 @@ def _expected(read: HierarchicalModel, beta: np.ndarray, v: np.ndarray, theta: n
     return augmented.factor(point)
 
 
-def _observed(read: HierarchicalModel, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> Bordered:
+def _observed(likelihood: HLikelihood, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> Bordered:
     """H with the observed weights."""
-    profile = Profile(HLikelihood(read), integrate_beta=True)
-    point = profile.likelihood.at(beta, v, theta)
+    profile = Profile(likelihood, integrate_beta=True)
+    point = likelihood.at(beta, v, theta)
     if point is None:
         raise ModelError("The model has no value at the estimates of this result: it is not of this model.")
     try:

@@ -14,6 +14,7 @@ from scipy import stats
 
 from hlik.errors import ModelError
 from hlik.inference.averages import variance_of_v
+from hlik.inference.correlated import correlated_rows, is_packed
 from hlik.links import LINKS
 from hlik.random_families import RANDOM_FAMILIES
 
@@ -109,7 +110,9 @@ def summary(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
         method), ``statistic`` (estimate / se; fixed effects only: a variance of zero is on the boundary), ``df``,
         ``p_value`` (two-sided, t with the residual degrees of freedom), ``lower``, ``upper`` (Wald; for dispersion
         parameters on the scale of the value variable, mapped back, where that scale is a log, logit or other link;
-        else on the natural scale). It prints with the model and its likelihoods.
+        else on the natural scale). A packed Cholesky factor of `pymc.LKJCholeskyCov` shows as the standard deviations
+        ``sd(x|g)[...]`` (interval on the log scale) and correlations ``cor(x|g)[..., ...]`` (on Fisher's z) of the
+        effects that it belongs to. It prints with the model and its likelihoods.
 
     Notes
     -----
@@ -133,6 +136,9 @@ def summary(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
     df = float(idata["fit"]["df_residual"])
     rows: list[dict[str, Any]] = []
     for parameter in described["parameters"]:
+        if is_packed(idata, parameter):
+            rows += correlated_rows(idata, parameter, level)
+            continue
         rows += _parameter_rows(idata, parameter, level, df)
     frame = pd.DataFrame(rows, columns=["label", *COLUMNS]).set_index("label")
     table = Summary(frame)

@@ -9,6 +9,7 @@ from scipy.special import ndtri
 
 from hlik.errors import ModelError
 from hlik.estimators.mcem_base import MonteCarloEM, history_row
+from hlik.estimators.mcem_boundary import active, towards_zero
 from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_state import EMState
 from hlik.estimators.mcem_step import maximised, step_errors
@@ -59,6 +60,10 @@ class MCEM(MonteCarloEM):
 
     Notes
     -----
+    A variance that goes to zero is put there when the derivative of the log-likelihood at zero is negative (found from
+    the draws of the other effects, where these are normal or multivariate t and one parameter scales them); the status
+    says so, and its parameter has no standard error.
+
     Cost: a step of m draws costs m evaluations of h and its gradient by the sampler (5 to 10 for each draw by NUTS),
     and 2 (1 + 2 r) to 4 (1 + 2 r) passes over draws and observations, in chunks of 16 MB, for the M-step (r: dispersion
     parameters that stand in a response; others cost nothing).
@@ -117,7 +122,7 @@ class MCEM(MonteCarloEM):
         draws = state.sampler.draw(*at, state.next_draws, state.rng)
         for added in range(MOST_ADDED + 1):
             expected = Expected(state.likelihood, draws.columns)
-            beta, theta = maximised(expected, *at)
+            beta, theta = maximised(expected, *at, active(state))
             values, before = expected.values(beta, theta), expected.values(*at)
             gain = float(np.mean(values - before))
             error = float(np.sqrt(draws.mean_covariance((values - before)[None])[0, 0]))
@@ -130,8 +135,11 @@ class MCEM(MonteCarloEM):
             draws = joined(draws, state.sampler.draw(*at, more, state.rng))
         change = float(np.max(np.abs(np.concatenate([beta, theta]) - state.psi), initial=0.0))
         row = history_row(draws, values, gain, error, change)
-        mcse = step_errors(expected, draws, beta, theta)
+        mcse = step_errors(expected, draws, beta, theta, active(state))
         new = replace(state, beta=beta, theta=theta, draws=draws, at=at, mcse_path=(*state.mcse_path, mcse))
+        nearer = towards_zero(new, theta - at[1])
+        if nearer is not new:
+            return nearer, row
         if self.rule == "mcemGLM":
             return mcemglm_schedule(new, at), row
         noisy = error > 0.5 * max(gain, self.tol)

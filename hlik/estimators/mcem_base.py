@@ -9,6 +9,7 @@ import numpy as np
 
 from hlik.errors import ConvergenceWarning, ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
+from hlik.estimators.mcem_boundary import active, boundary_status, confirmed, towards_zero
 from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_finish import finish_em
 from hlik.estimators.mcem_louis import Louis, louis_at
@@ -96,10 +97,13 @@ class MonteCarloEM:
         """A sample at the present parameters; enlarged until the Monte Carlo errors are small enough."""
         draws = state.sampler.draw(state.beta, state.theta, state.next_draws, state.rng)
         at = (state.beta, state.theta)
-        louis = louis_at(state.likelihood, draws, *at)
+        louis = louis_at(state.likelihood, draws, *at, active(state))
         values = Expected(state.likelihood, draws.columns).values(*at)
         row = history_row(draws, values, 0.0, 0.0, louis.decrement)
         new = replace(state, draws=draws, at=at, louis=louis)
+        nearer = confirmed(towards_zero(new, louis.step[state.beta.size :]))
+        if nearer is not new:
+            return replace(nearer, mcse_path=(*state.mcse_path, louis.mcse)), row
         if not louis.is_positive_definite:
             new = replace(new, mcse_path=(*state.mcse_path, np.full(state.psi.size, np.nan)))
             return _without_information(new, louis), row
@@ -139,8 +143,9 @@ class MonteCarloEM:
         """`RUNNING`, `CONVERGED`, or why it stopped."""
         if state.phase != "done":
             return RUNNING
-        trouble = sampling_trouble(state)
-        return trouble if state.stopped == CONVERGED and trouble else state.stopped
+        if state.stopped != CONVERGED:
+            return state.stopped
+        return sampling_trouble(state) or boundary_status(state) or CONVERGED
 
     def finish(self, state: EMState) -> Estimate:
         """Estimates, standard errors, Monte Carlo errors and the log-likelihood."""

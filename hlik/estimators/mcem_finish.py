@@ -12,6 +12,7 @@ from hlik.estimators.base import Estimate
 from hlik.estimators.laplace_finish import _diagnostics as diagnostics_at
 from hlik.estimators.laplace_finish import _full_information as full_information
 from hlik.estimators.laplace_finish import _scalars as scalars_at
+from hlik.estimators.mcem_boundary import active
 from hlik.estimators.mcem_louis import Louis, louis_at
 from hlik.profile import Profile
 from hlik.samplers.base import Draws
@@ -28,7 +29,11 @@ def finish_em(state: EMState) -> Estimate:
     assert state.draws is not None
     assert state.at is not None
     likelihood, draws, model = state.likelihood, state.draws, state.likelihood.model
-    louis = state.louis if state.louis is not None and state.phase == "done" else louis_at(likelihood, draws, *state.at)
+    louis = (
+        state.louis
+        if state.louis is not None and state.phase == "done"
+        else louis_at(likelihood, draws, *state.at, active(state))
+    )
     profile = Profile(likelihood)
     mean = draws.v.mean(axis=(0, 1))
     mode = profile.mode(state.psi, state.beta, mean)

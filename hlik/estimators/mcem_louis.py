@@ -33,7 +33,7 @@ class Louis:
     information
         Of the observed data, (p + r, p + r); `information_mcse` its Monte Carlo standard errors.
     covariance
-        Its inverse; NaN where it is not positive definite.
+        Its inverse; NaN where it is not positive definite, and for elements of psi that are held.
     step
         ``I^-1 E(g)``, zero where it is not positive definite.
     mcse_covariance
@@ -74,12 +74,12 @@ class Louis:
     def worst_share(self) -> float:
         """The largest Monte Carlo error, of an estimate or of a standard error, as a share of its standard error."""
         worst = np.maximum(self.mcse, self.standard_error_mcse) / self.standard_errors
-        return float(np.max(worst, initial=0.0))
+        return float(np.max(worst[np.isfinite(worst)], initial=0.0))
 
     @property
     def noise(self) -> float:
         """Expected length of the step at the maximum, in standard errors: Monte Carlo error alone."""
-        return float(np.sqrt(max(np.sum(self.information * self.mcse_covariance), 0.0)))
+        return float(np.sqrt(max(np.nansum(self.information * self.mcse_covariance), 0.0)))
 
     @property
     def decrement(self) -> float:
@@ -87,8 +87,8 @@ class Louis:
         return float(np.sqrt(max(self.step @ self.information @ self.step, 0.0)))
 
 
-def louis_at(likelihood: HLikelihood, draws: Draws, beta: np.ndarray, theta: np.ndarray) -> Louis:
-    """Everything from one sample of v given y at (beta, theta)."""
+def louis_at(likelihood: HLikelihood, draws: Draws, beta: np.ndarray, theta: np.ndarray, active: np.ndarray) -> Louis:
+    """Everything from one sample of v given y at (beta, theta); elements of psi that are not active are known."""
     columns = draws.columns
     scores = Expected(likelihood, columns).scores(beta, theta)
     mean = scores.mean(axis=1)
@@ -99,29 +99,22 @@ def louis_at(likelihood: HLikelihood, draws: Draws, beta: np.ndarray, theta: np.
     information_mcse = np.std(parts, axis=0, ddof=1) / np.sqrt(BATCHES)
     centred = columns - columns.mean(axis=1, keepdims=True)
     slope = centred @ (scores - mean[:, None]).T / columns.shape[1]
-    size = mean.size
+    size, own = mean.size, np.ix_(active, active)
+    covariance, mcse_covariance = np.full((size, size), np.nan), np.full((size, size), np.nan)
+    step, errors = np.zeros(size), np.full(size, np.nan)
+    needed = None
     try:
-        np.linalg.cholesky(information)
+        np.linalg.cholesky(information[own])
     except np.linalg.LinAlgError:
-        nothing = np.full((size, size), np.nan)
-        needed = _needed(information, np.array(parts), draws.count)
-        return Louis(
-            information, information_mcse, nothing, np.zeros(size), nothing, np.full(size, np.nan), slope, needed
-        )
-    covariance = np.linalg.inv(information)
-    influence = covariance @ scores
-    change = np.array([np.diag(covariance @ (part - information) @ covariance) for part in parts])
-    errors = np.std(change, axis=0, ddof=1) / np.sqrt(BATCHES) / (2 * np.sqrt(np.diag(covariance)))
-    return Louis(
-        information=information,
-        information_mcse=information_mcse,
-        covariance=covariance,
-        step=covariance @ mean,
-        mcse_covariance=draws.mean_covariance(influence),
-        standard_error_mcse=errors,
-        slope=slope,
-        draws_needed=None,
-    )
+        needed = _needed(information[own], np.array([part[own] for part in parts]), draws.count)
+    if needed is None and active.any():
+        inverse = np.linalg.inv(information[own])
+        covariance[own] = inverse
+        step[active] = inverse @ mean[active]
+        mcse_covariance[own] = draws.mean_covariance(inverse @ scores[active])
+        change = np.array([np.diag(inverse @ (part - information)[own] @ inverse) for part in parts])
+        errors[active] = np.std(change, axis=0, ddof=1) / np.sqrt(BATCHES) / (2 * np.sqrt(np.diag(inverse)))
+    return Louis(information, information_mcse, covariance, step, mcse_covariance, errors, slope, needed)
 
 
 def _informations(

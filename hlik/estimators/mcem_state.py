@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hlik.errors import ModelError
+from hlik.estimators.mcem_boundary import Gone
 from hlik.estimators.mcem_louis import Louis
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
@@ -78,6 +79,8 @@ class EMState:
         Draws of the next E-step.
     phase
         ``"em"``; ``"final"``: the last sample, from which estimates and standard errors come; ``"done"``.
+    gone, released
+        Terms whose variance is at zero; names of those that were there, and are not to be put there again.
     mcse_path
         Monte Carlo standard errors of psi after every step, each (p + r,).
     small
@@ -101,6 +104,8 @@ class EMState:
     mcse_path: tuple[np.ndarray, ...] = field(default=())
     memory: tuple[np.ndarray, ...] = field(default=())
     stopped: str = ""
+    gone: tuple[Gone, ...] = ()
+    released: tuple[str, ...] = ()
 
     @property
     def psi(self) -> np.ndarray:

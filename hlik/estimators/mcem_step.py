@@ -14,14 +14,16 @@ LONGEST = 2.0  # of a step in one element of theta, on the unconstrained scale
 FLOOR = 1e-8  # least curvature, as a part of the largest on the scale of the diagonal
 
 
-def maximised(expected: Expected, beta: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(beta, theta) at the maximum of Q, from a starting point."""
+def maximised(
+    expected: Expected, beta: np.ndarray, theta: np.ndarray, active: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(beta, theta) at the maximum of Q over the active elements of psi, from a starting point."""
     p = beta.size
-    theta = closed_forms(expected, beta, theta)
+    theta = np.where(active[p:], closed_forms(expected, beta, theta), theta)
     value = float(expected.values(beta, theta).mean())
     for _ in range(NEWTON_STEPS):
         gradient, hessian = expected.derivatives(beta, theta)
-        step = ascent_step(gradient, hessian, p)
+        step = active_step(gradient, hessian, p, active)
         slope = float(gradient @ step)
         length, moved = 1.0, False
         while length > 1e-6:
@@ -37,14 +39,29 @@ def maximised(expected: Expected, beta: np.ndarray, theta: np.ndarray) -> tuple[
     return beta, theta
 
 
-def step_errors(expected: Expected, draws: Draws, beta: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Monte Carlo standard errors of the maximum of Q, ``(-Q'')^-1 g`` averaged, shape (p + r,)."""
-    hessian = expected.derivatives(beta, theta)[1]
+def step_errors(
+    expected: Expected, draws: Draws, beta: np.ndarray, theta: np.ndarray, active: np.ndarray
+) -> np.ndarray:
+    """Monte Carlo standard errors of the maximum of Q, ``(-Q'')^-1 g`` averaged, shape (p + r,); NaN where held."""
+    hessian = expected.derivatives(beta, theta)[1][np.ix_(active, active)]
+    errors = np.full(active.size, np.nan)
+    if not active.any():
+        return errors
     try:
-        influence = np.linalg.solve(-hessian, expected.scores(beta, theta))
+        influence = np.linalg.solve(-hessian, expected.scores(beta, theta)[active])
     except np.linalg.LinAlgError:
-        return np.full(beta.size + theta.size, np.nan)
-    return np.sqrt(np.diag(draws.mean_covariance(influence)))
+        return errors
+    errors[active] = np.sqrt(np.diag(draws.mean_covariance(influence)))
+    return errors
+
+
+def active_step(gradient: np.ndarray, hessian: np.ndarray, p: int, active: np.ndarray) -> np.ndarray:
+    """`ascent_step` over the active elements of psi; zero for the others."""
+    step = np.zeros(active.size)
+    if active.any():
+        own = np.ix_(active, active)
+        step[active] = ascent_step(gradient[active], hessian[own], int(active[:p].sum()))
+    return step
 
 
 def ascent_step(gradient: np.ndarray, hessian: np.ndarray, p: int) -> np.ndarray:

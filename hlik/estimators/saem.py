@@ -8,9 +8,10 @@ import numpy as np
 
 from hlik.errors import ModelError
 from hlik.estimators.mcem_base import MonteCarloEM, history_row
+from hlik.estimators.mcem_boundary import active, towards_zero
 from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_state import EMState
-from hlik.estimators.mcem_step import ascent_step
+from hlik.estimators.mcem_step import active_step
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class SAEM(MonteCarloEM):
         memory = (*(state.memory if averaging else ()), draws.columns)
         expected = Expected(state.likelihood, np.concatenate(memory, axis=1))
         before = float(expected.values(state.beta, state.theta).mean())
-        step = ascent_step(*expected.derivatives(state.beta, state.theta), state.beta.size)
+        step = active_step(*expected.derivatives(state.beta, state.theta), state.beta.size, active(state))
         beta, theta, gain = state.beta, state.theta, 0.0
         for length in 0.5 ** np.arange(20):
             moved = state.beta + length * step[: beta.size], state.theta + length * step[beta.size :]
@@ -93,6 +94,9 @@ class SAEM(MonteCarloEM):
         row = history_row(draws, values, gain, np.nan, change)
         new = replace(state, beta=beta, theta=theta, draws=draws, at=(state.beta, state.theta), memory=memory)
         new = replace(new, mcse_path=(*state.mcse_path, np.full(state.psi.size, np.nan)))
+        nearer = towards_zero(new, theta - state.theta)
+        if nearer is not new:
+            return nearer, row
         if state.iteration < self.burn + self.steps:
             return new, row
         following = min(4 * sum(part.shape[1] for part in memory), self.max_draws)

@@ -33,8 +33,11 @@ class StepSampler:
         self._tuned = False
 
     def restore(self, position: np.ndarray, step_size: np.ndarray | None) -> None:
-        """Go on from these positions; the step size is found anew."""
+        """Go on from these positions; step size and metric are found anew."""
         self.position = position[np.arange(self.chains) % len(position)]
+        if self._step is not None:
+            self._step.reset_tuning()
+            self._tuned = False
 
     def _build(self, beta: np.ndarray, theta: np.ndarray) -> EffectsModel:
         import pymc as pm

@@ -99,7 +99,7 @@ class Reporter:
         if name in self._beta:
             index = self._beta[name]
             own = self.estimate.beta[index]
-            own_error = np.sqrt(np.diag(self.estimate.beta_covariance)[index])
+            own_error = _deviations(self.estimate.beta_covariance)[index]
             form = self.model.forms.get(name)
             if _is_wider(form, own):
                 return Reported(variable, *self._affine(form), own, own_error)  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ class Reporter:
         assert parameter.natural is not None
         theta, covariance = self.estimate.theta, self.estimate.theta_covariance
         jacobian = parameter.natural.jacobian(theta)
-        error = np.sqrt(np.diag(covariance)[parameter.index])
+        error = _deviations(covariance)[parameter.index]
         return Reported(
             variable,
             parameter.natural.value(theta),
@@ -448,11 +448,18 @@ def evaluate_draws(form: Affine | Mapped, x: dict[str, np.ndarray]) -> np.ndarra
     return total if isinstance(form, Affine) else form.function(total)
 
 
+def _deviations(covariance: np.ndarray) -> np.ndarray:
+    """Square roots of its diagonal; NaN where that is negative, as at a boundary."""
+    variance = np.diag(covariance)
+    return np.sqrt(np.where(variance >= 0, variance, np.nan))
+
+
 def _spread(jacobian: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """``sqrt diag(J cov J')``; NaN only where a parameter without covariance matters."""
     moves = np.any(jacobian != 0, axis=0)
     part = jacobian[:, moves]
-    return np.sqrt(np.einsum("ij,jk,ik->i", part, covariance[np.ix_(moves, moves)], part))
+    variance = np.einsum("ij,jk,ik->i", part, covariance[np.ix_(moves, moves)], part)
+    return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
 
 def _normal_draws(covariance: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

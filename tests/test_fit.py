@@ -79,7 +79,7 @@ def test_ctrl_c_returns_what_has_been_reached(monkeypatch):
 
 def test_boundary_is_named_and_has_no_standard_error():
     model = poisson_model(spread=0.0, seed=3)
-    with pytest.warns(hlik.ConvergenceWarning, match="boundary: variance of 'u' estimated at zero"):
+    with pytest.warns(hlik.ConvergenceWarning, match=r"boundary: sd of 'u' estimated at zero \(sigma\)"):
         idata = hlik.fit(model, progressbar=False)
     assert float(idata["estimates"]["sigma"]) < 1e-3
     assert np.isnan(float(idata["standard_errors"]["sigma"]))

@@ -67,7 +67,7 @@ def test_selection():
     assert squared(one, "sigma") == pytest.approx(known["phi"], rel=1e-6)
     assert squared(one, "individual_sigma") == pytest.approx(known["lam"], rel=1e-5)
     assert float(one.fit["p_bv_h"]) == pytest.approx(hglm_tutorial.HGLM_TEST["p_bv_h"][0], abs=1e-5)
-    with pytest.warns(hlik.ConvergenceWarning, match="variance of 'extra' estimated at zero"):
+    with pytest.warns(hlik.ConvergenceWarning, match="sd of 'extra' estimated at zero"):
         two = fitted(hglm_tutorial.build_selection(data, second=True))
     assert float(two.fit["p_bv_h"]) == pytest.approx(float(one.fit["p_bv_h"]), abs=1e-4)
 

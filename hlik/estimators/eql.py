@@ -11,10 +11,11 @@ import numpy as np
 from hlik.augmented import AugmentedModel, deviance_components, dispersions
 from hlik.errors import ModelError
 from hlik.estimators.base import RUNNING, Estimate
+from hlik.estimators.boundary import singular_sentence
 from hlik.estimators.double_eql import DoubleState, position_double, prepare_double, status_double, step_double
 from hlik.estimators.double_finish import finish_double
 from hlik.estimators.eql_finish import finish_eql
-from hlik.estimators.eql_iteration import TIGHT, EQLState, Solved, advance, solve, verdict
+from hlik.estimators.eql_iteration import NO_STEP, TIGHT, EQLState, Solved, advance, solve, verdict
 from hlik.estimators.quasi_dispersion import with_quasi_dispersion
 from hlik.estimators.starts import check_start, given_beta, glm_beta, start_theta, start_v
 from hlik.model import HierarchicalModel
@@ -143,7 +144,8 @@ class EQL:
         if isinstance(state, DoubleState):
             return status_double(state)
         if state.failure is not None:
-            return f"stopped: {state.failure}"
+            singular = singular_sentence(state.augmented.model, state.theta) if state.failure == NO_STEP else None
+            return f"stopped: {state.failure}" if singular is None else f"boundary: {singular}"
         return RUNNING if state.solved is None or state.decrement >= self.tol else verdict(state)
 
     def finish(self, state: Any) -> Estimate:

@@ -9,6 +9,7 @@ import numpy as np
 
 from hlik.augmented import AugmentedModel, Dispersions, Point, dispersions
 from hlik.estimators.base import CONVERGED
+from hlik.estimators.boundary import zero_sentences
 from hlik.estimators.dispersion import Component, DispersionState, GammaSolution, dispersion_state, gamma_glm
 from hlik.estimators.dispersion_slope import Slopes, slopes
 from hlik.estimators.dispersion_step import Proposal, Trail, active_parameters, follow, propose, vanished
@@ -170,13 +171,7 @@ def verdict(state: EQLState) -> str:
 def boundary_sentences(state: EQLState) -> list[str]:
     """A sentence for every dispersion that is estimated at zero."""
     assert state.solved is not None
-    effects = {effect.name for effect in state.augmented.model.random_effects}
-    return [
-        f"variance of {c.name!r} estimated at zero"
-        if c.name in effects
-        else f"dispersion of response {c.name!r} estimated at zero"
-        for c in state.solved.gone
-    ]
+    return zero_sentences(state.augmented.model, [c.name for c in state.solved.gone], state.theta)
 
 
 def unidentified_names(state: EQLState) -> list[str]:

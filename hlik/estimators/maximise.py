@@ -13,6 +13,7 @@ from scipy import optimize
 from hlik.checks import invalid_precision
 from hlik.errors import ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
+from hlik.estimators.boundary import singular_sentence, zero_sentences
 from hlik.estimators.laplace_finish import finish_laplace
 from hlik.estimators.laplace_objective import Objective, active_parameters, boundary_terms, differenced_hessian
 from hlik.estimators.laplace_start import start_psi
@@ -100,6 +101,10 @@ class Maximiser:
 
     def status(self, state: MaximumState) -> str:
         """`RUNNING`, `CONVERGED`, or why it stopped."""
+        if (state.checked and state.flat) or (state.stalled and not state.checked):
+            singular = state.singular_sentence()
+            if singular is not None:
+                return f"boundary: {singular}"
         if state.checked and state.flat:
             return f"stopped: the likelihood is flat in {state.flat}: fix it, or simplify the model"
         if state.checked and state.decrement < (LOOSE if state.stalled else self.tol):
@@ -130,9 +135,14 @@ class MaximumState:
 
     def boundary_names(self) -> list[str]:
         """A sentence for every random effect whose variance is estimated at zero."""
-        mode = self.objective.mode(self.psi)
-        names = boundary_terms(self.objective.profile.likelihood.model, mode)
-        return [f"variance of {name!r} estimated at zero" for name in names]
+        mode, model = self.objective.mode(self.psi), self.objective.profile.likelihood.model
+        return zero_sentences(model, boundary_terms(model, mode), mode.point.theta)
+
+    def singular_sentence(self) -> str | None:
+        """What is said of correlated effects whose covariance matrix is singular; None where none is."""
+        mode = self.objective.evaluate(self.psi)
+        model = self.objective.profile.likelihood.model
+        return None if mode is None else singular_sentence(model, mode.point.theta)
 
     def with_hessian(self) -> MaximumState:
         """The same point with the Hessian's metric, and the length of Newton's step in it."""

@@ -20,6 +20,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
+from hlik.estimators.boundary import zero_sentences
 from hlik.estimators.laplace_objective import BOUNDARY
 from hlik.hlikelihood import HLikelihood
 from hlik.model import RandomEffect
@@ -104,7 +105,7 @@ def confirmed(state: EMState) -> EMState:
 
 def boundary_status(state: EMState) -> str:
     """The words of the status; empty where no variance is at zero."""
-    sentences = [f"variance of {gone.name!r} estimated at zero" for gone in state.gone]
+    sentences = zero_sentences(state.likelihood.model, [gone.name for gone in state.gone], state.theta)
     return "boundary: " + "; ".join(sentences) if sentences else ""
 
 

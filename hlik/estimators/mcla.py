@@ -11,6 +11,7 @@ import numpy as np
 from hlik.blocks import Blocks
 from hlik.errors import ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
+from hlik.estimators.boundary import zero_sentences
 from hlik.estimators.laplace_objective import Objective, active_parameters, boundary_terms
 from hlik.estimators.mcla_finish import finish_mcla
 from hlik.estimators.mcla_start import INITIAL, begin, eql_mode
@@ -374,8 +375,9 @@ class MCLAState:
         if not met and settings.m is None:
             worst = float(np.nanmax(share))
             return f"stopped: the Monte Carlo error is {worst:.1%} of a standard error at max_m={settings.max_m} draws"
-        names = boundary_terms(self.model, self.objective.mode(self.psi))
-        return "boundary: " + "; ".join(f"variance of {n!r} estimated at zero" for n in names) if names else CONVERGED
+        mode = self.objective.mode(self.psi)
+        sentences = zero_sentences(self.model, boundary_terms(self.model, mode), mode.point.theta)
+        return "boundary: " + "; ".join(sentences) if sentences else CONVERGED
 
     def _name(self, place: int) -> str:
         """The parameter that an element of psi belongs to."""

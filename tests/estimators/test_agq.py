@@ -338,7 +338,7 @@ def test_variance_at_zero():
     with pm.Model() as model:
         u = pm.Normal("u", 0, pm.HalfNormal("sigma"), shape=GROUPS)
         pm.Bernoulli("y", logit_p=pm.Normal("beta") + u[GROUP], observed=y)
-    with pytest.warns(hlik.ConvergenceWarning, match="variance of 'u' estimated at zero"):
+    with pytest.warns(hlik.ConvergenceWarning, match="sd of 'u' estimated at zero"):
         idata = fit(model)
     np.testing.assert_allclose(idata.fit.log_likelihood, stats.bernoulli(0.4).logpmf(y).sum(), atol=1e-6)
     assert np.isnan(idata.standard_errors.sigma)

@@ -120,7 +120,7 @@ def test_bacteria_with_correction_is_at_the_true_fixed_point(shared, reference):
 
 def test_variance_that_is_zero(shared, reference):
     """Twenty effects of a random matrix have no variance: hglm crawls towards zero for 155 iterations."""
-    with pytest.warns(hlik.ConvergenceWarning, match="boundary: variance of 'w' estimated at zero"):
+    with pytest.warns(hlik.ConvergenceWarning, match="boundary: sd of 'w' estimated at zero"):
         _, idata = fitted(shared, "tut_modelsel_hg1")
     assert float(idata["estimates"]["sigma_w"]) ** 2 < 1e-6
     assert np.isnan(float(idata["standard_errors"]["sigma_w"]))

@@ -313,6 +313,6 @@ def test_variance_at_zero():
         u = pm.Normal("u", 0, pm.HalfNormal("sigma"), shape=GROUPS)
         pm.Bernoulli("y", logit_p=pm.Normal("beta") + u[GROUP], observed=y)
     for estimator in (hlik.HL(1, 1), hlik.HL(1, 2)):
-        with pytest.warns(hlik.ConvergenceWarning, match="variance of 'u' estimated at zero"):
+        with pytest.warns(hlik.ConvergenceWarning, match="sd of 'u' estimated at zero"):
             idata = fit(model, estimator)
         assert np.isnan(idata.standard_errors.sigma)

@@ -261,9 +261,9 @@ def test_variance_at_zero_is_told():
         beta = pm.Normal("beta")
         u = pm.Normal("u", 0, pm.HalfNormal("sigma"), shape=GROUPS)
         pm.Poisson("y", pt.exp(beta + u[GROUP]), observed=np.tile([2, 3, 3, 2, 3], GROUPS))
-    with pytest.warns(hlik.ConvergenceWarning, match="variance of 'u' estimated at zero"):
+    with pytest.warns(hlik.ConvergenceWarning, match="sd of 'u' estimated at zero"):
         idata = fit(model)
-    assert idata.fit.attrs["status"] == "boundary: variance of 'u' estimated at zero"
+    assert idata.fit.attrs["status"] == "boundary: sd of 'u' estimated at zero (sigma)"
     assert float(idata.estimates.sigma) < 1e-2
     assert np.isnan(idata.standard_errors.sigma)
     np.testing.assert_allclose(idata.standard_errors.beta, 1 / np.sqrt(2.6 * 60), rtol=1e-3)

@@ -164,7 +164,7 @@ def test_a_variance_at_zero():
     for estimator in (hlik.EQL(), hlik.Laplace()):
         with pytest.warns(hlik.errors.ConvergenceWarning, match="estimated at zero"):
             found = hlik.fit(model, estimator, **SETTINGS)
-        assert found.fit.attrs["status"] == "boundary: variance of 'u' estimated at zero"
+        assert found.fit.attrs["status"] == "boundary: sd of 'u' estimated at zero (s)"
         assert np.isnan(float(found.standard_errors["s"]))
 
 

@@ -11,6 +11,7 @@ import arviz as az
 import numpy as np
 import scipy.sparse as sp
 
+from hlik.adjusted_profile import Profile
 from hlik.augmented import AugmentedModel, dispersions
 from hlik.errors import ModelError
 from hlik.estimators.quasi_dispersion import with_quasi_dispersion
@@ -22,7 +23,6 @@ from hlik.inference.tables import model_of
 from hlik.linalg import NotPositiveDefinite
 from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
-from hlik.profile import Profile
 from hlik.scale_mixture import ScaleMixture, mixed_effects
 
 STEP = 1e-3  # standard errors of theta, for central differences of the mode
@@ -132,10 +132,10 @@ def _given_scales(read: HierarchicalModel, idata: az.InferenceData) -> tuple[HLi
     if not mixed_effects(read):
         return likelihood, None
     mixture = ScaleMixture(likelihood)
-    found = [idata["fit"].get(name) for name in mixture.named(mixture.weights)]
-    if any(weight is None for weight in found):
+    names, data = list(mixture.named(mixture.weights)), idata["fit"]
+    if not all(name in data for name in names):  # of another estimator
         return likelihood, None
-    mixture.condition(np.array([float(weight) for weight in found]))
+    mixture.condition(np.array([float(data[name]) for name in names]))
     return mixture.conditional, maximiser_of(idata, "Scales").profile(likelihood)
 
 

@@ -9,6 +9,7 @@ import arviz as az
 import numpy as np
 import pandas as pd
 
+from hlik.adjusted_profile import ModeError, Profile
 from hlik.errors import ModelError
 from hlik.estimators.base import RUNNING
 from hlik.estimators.laplace_objective import Objective, active_parameters
@@ -18,7 +19,6 @@ from hlik.hlikelihood import HLikelihood
 from hlik.importance import Derivatives, ImportanceLikelihood
 from hlik.importance_diagnostics import Weights, weights_at
 from hlik.model import HierarchicalModel
-from hlik.profile import ModeError, Profile
 
 FAR, SLIGHT = 0.5, 0.1  # standard errors, beyond two Monte Carlo errors
 GROWTH = 4

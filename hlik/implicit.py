@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hlik.profile import Mode, Profile
+from hlik.adjusted_profile import Mode, Profile
 
 
 def implicit_gradient(

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special as sc
 
+from hlik.adjusted_profile import LOG_2PI, Mode
 from hlik.blocks import Blocks
 from hlik.importance_points import uniform_points
-from hlik.profile import LOG_2PI, Mode
 
 FULL = 300  # effects of a block up to which its whole covariance is adapted; beyond, variances only
 PRIOR_DRAWS = 2.0  # effective draws, per effect of the block, that the mode counts as when the mean is adapted

@@ -34,10 +34,10 @@ from itertools import combinations
 import numpy as np
 import scipy.sparse as sp
 
+from hlik.adjusted_profile import Mode, prior_inverse
 from hlik.blocks import Blocks
 from hlik.hlikelihood import HLikelihood, HPoint
 from hlik.linalg.bordered import Bordered
-from hlik.profile import Mode, prior_inverse
 from hlik.terms import ResponseTerm
 
 STEP = 1e-3  # of differences, in standard errors of a case: those are of fourth order, and exact to about 1e-11

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from hlik.adjusted_profile import ModeError, Profile
 from hlik.blocks import Blocks
 from hlik.errors import DataWarning, ModelError
 from hlik.estimators.agq_profile import QuadratureProfile
@@ -16,7 +17,6 @@ from hlik.estimators.scale_mixture_finish import finish_mixture
 from hlik.estimators.scale_mixture_profile import TOLERANCE, ScaleMixtureProfile
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
-from hlik.profile import ModeError, Profile
 from hlik.scale_mixture import ScaleMixture, mixed_effects, mixing_variables
 
 MAX_EFFECTS = 3  # of a block: there are points ** effects nodes

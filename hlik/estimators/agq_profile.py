@@ -12,7 +12,7 @@ The gradient is that of the sum itself, moving nodes included. With p_k the norm
 gradient of h in b at node k, and :math:`\bar A = \sum p_k \sqrt 2 s_k x_k' + A^{-T}` (lower triangle), the derivative
 of the sum by C is :math:`-\tfrac12 K` with :math:`K = A (P + P') A'`, where P is the lower triangle of
 :math:`A' \bar A` with half its diagonal (the reverse of the Cholesky factorisation, Murray 2016). In p_v(h) the place
-of K is taken by :math:`C^{-1}`, so that the rest is what `hlik.profile` does:
+of K is taken by :math:`C^{-1}`, so that the rest is what `hlik.adjusted_profile` does:
 
 .. math:: \frac{d}{d\psi} = \sum_k p_k \frac{\partial h(b_k)}{\partial \psi} + t_\psi
           + \frac{\partial^2 h}{\partial\psi\,\partial b} C^{-1} \Big(t_b + \sum_k p_k s_k\Big), \qquad
@@ -34,11 +34,11 @@ import numpy as np
 import scipy.sparse as sp
 from scipy import special as sc
 
+from hlik.adjusted_profile import Mode, ModeError, Profile
 from hlik.batch import Batch, columns_at_once
 from hlik.blocks import Blocks
 from hlik.hlikelihood import HLikelihood
 from hlik.implicit import implicit_gradient
-from hlik.profile import Mode, ModeError, Profile
 from hlik.quadrature import Grid
 
 ROOT2 = float(np.sqrt(2.0))

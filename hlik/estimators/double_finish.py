@@ -97,8 +97,8 @@ def _effects_density(state: DoubleState) -> float:
 
 def _laplace_scalars(state: DoubleState, theta: np.ndarray) -> dict[str, float]:
     """p_v(h) and p_bv(h) of the whole model at the estimate, NaN where h has no mode in the effects there."""
+    from hlik.adjusted_profile import LOG_2PI, ModeError, Profile
     from hlik.hlikelihood import HLikelihood
-    from hlik.profile import LOG_2PI, ModeError, Profile
 
     beta, v, _ = assembled(state)
     p, q, r = state.model.n_beta, state.model.n_random, state.model.n_theta

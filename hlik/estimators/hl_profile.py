@@ -1,6 +1,6 @@
 r"""The functions of theta that HL(mean, dispersion) maximises, with their gradients.
 
-``mean=0``: (beta, v) are at the joint mode of h, and the value is p_bv(h) of `hlik.profile`. ``mean=1``: beta maximises
+``mean=0``: (beta, v) are at the joint mode of h, and the value is p_bv(h) of `hlik.adjusted_profile`. ``mean=1``: beta maximises
 p_v(h) for each theta, v is the mode of h for that beta, and p_bv(h) there is
 
 .. math:: R(\theta) = p_v(h)(\hat\beta, \theta) - \tfrac12 \log |S / 2\pi|, \qquad
@@ -25,11 +25,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
+from hlik.adjusted_profile import LOG_2PI, Mode, ModeError, Profile
 from hlik.hlikelihood import HLikelihood, HPoint
 from hlik.implicit import implicit_gradient
 from hlik.linalg import NotPositiveDefinite
 from hlik.linalg.bordered import Bordered
-from hlik.profile import LOG_2PI, Mode, ModeError, Profile
 from hlik.second_order import SecondOrder
 
 STEP = 1e-3  # of differences of gradients in beta, in standard errors

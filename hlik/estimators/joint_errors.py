@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hlik.adjusted_profile import Mode, ModeError, Profile
 from hlik.linalg.bordered import Bordered
-from hlik.profile import Mode, ModeError, Profile
 
 STEP = 1e-3  # standard errors of theta: the mode is exact to about 1e-10 of its own
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hlik.adjusted_profile import Profile
 from hlik.estimators.maximise import Maximiser
 from hlik.hlikelihood import HLikelihood
-from hlik.profile import Profile
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hlik.adjusted_profile import LOG_2PI, Mode, ModeError, Profile
 from hlik.augmented import AugmentedModel, Point, dispersions
 from hlik.estimators.base import Diagnostics, Estimate
 from hlik.estimators.dispersion import dispersion_state
@@ -17,7 +18,6 @@ from hlik.linalg import BorderedSystem
 from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
 from hlik.penalty import unpenalised
-from hlik.profile import LOG_2PI, Mode, ModeError, Profile
 
 if TYPE_CHECKING:
     from hlik.estimators.maximise import MaximumState

@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 import numpy as np
 
+from hlik.adjusted_profile import Mode, ModeError, Profile
 from hlik.model import HierarchicalModel
-from hlik.profile import Mode, ModeError, Profile
 
 FAILED = 1e10  # stands for minus the objective where h has no mode: large, finite, and flat
 STEP = 1e-3  # of a central difference, in standard errors: the gradients are exact to about 1e-10

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hlik.adjusted_profile import ModeError, Profile
 from hlik.errors import ModelError
 from hlik.estimators.base import RUNNING, Estimate
 from hlik.estimators.eql import EQL
@@ -13,7 +14,6 @@ from hlik.estimators.starts import check_start, start_beta, start_theta, unconst
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
 from hlik.penalty import unpenalised
-from hlik.profile import ModeError, Profile
 
 EQL_TOLERANCE = 0.5  # standard errors: the start need not be better than the difference between EQL and Laplace
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize
 
+from hlik.adjusted_profile import Profile
 from hlik.checks import invalid_precision
 from hlik.errors import ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
@@ -19,7 +20,6 @@ from hlik.estimators.laplace_objective import Objective, active_parameters, boun
 from hlik.estimators.laplace_start import start_psi
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
-from hlik.profile import Profile
 
 LOOSE = 1e-3  # standard errors: where rounding ends the line search, Newton's step must be shorter than that
 FLAT = 1e-8  # smallest curvature, as a part of the largest, below which the likelihood is called flat

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import arviz as az
 import numpy as np
 
+from hlik.adjusted_profile import Profile
 from hlik.errors import ModelError
 from hlik.estimators.base import Estimate
 from hlik.estimators.laplace_finish import _diagnostics as diagnostics_at
@@ -14,7 +15,6 @@ from hlik.estimators.laplace_finish import _full_information as full_information
 from hlik.estimators.laplace_finish import _scalars as scalars_at
 from hlik.estimators.mcem_boundary import active
 from hlik.estimators.mcem_louis import Louis, louis_at
-from hlik.profile import Profile
 from hlik.samplers.base import Draws
 from hlik.samplers.bridge import log_likelihood
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hlik.adjusted_profile import ModeError, Profile
 from hlik.blocks import Blocks
 from hlik.errors import ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
@@ -24,7 +25,6 @@ from hlik.importance_points import MAX_DIMENSION
 from hlik.importance_proposal import Proposal, glmm_proposal, laplace_proposal
 from hlik.importance_tasks import Problem
 from hlik.model import HierarchicalModel
-from hlik.profile import ModeError, Profile
 
 MAX_ROOTS = 30_000_000  # numbers in the roots of the blocks' covariances, 240 MB: one block of 5,500 effects
 ADAPTATION = 256  # draws of a randomisation that adapt the proposal, twice

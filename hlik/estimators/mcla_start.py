@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hlik.adjusted_profile import ModeError, Profile
 from hlik.errors import ModelError
 from hlik.estimators.base import RUNNING, Estimate
 from hlik.estimators.eql import EQL
@@ -15,7 +16,6 @@ from hlik.estimators.laplace_start import _plain as plain_start
 from hlik.estimators.laplace_start import start_psi
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
-from hlik.profile import ModeError, Profile
 
 INITIAL = ("laplace", "eql", "none")
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hlik.adjusted_profile import ModeError, Profile
 from hlik.estimators.base import Estimate
 from hlik.estimators.laplace_finish import finish_laplace
 from hlik.estimators.scale_mixture_profile import MixtureMode, ScaleMixtureProfile
 from hlik.hlikelihood import HLikelihood
 from hlik.linalg import NotPositiveDefinite
-from hlik.profile import ModeError, Profile
 
 if TYPE_CHECKING:
     from hlik.estimators.maximise import MaximumState

@@ -30,9 +30,9 @@ from itertools import product
 import numpy as np
 from scipy import optimize, special
 
+from hlik.adjusted_profile import Mode, ModeError, Profile
 from hlik.hlikelihood import HLikelihood
 from hlik.linalg import NotPositiveDefinite
-from hlik.profile import Mode, ModeError, Profile
 from hlik.scale_mixture import ScaleMixture, log_scale_density, log_scale_slope
 
 MAX_STEPS = 100

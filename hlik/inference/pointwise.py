@@ -9,6 +9,7 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
+from hlik.adjusted_profile import ModeError
 from hlik.batch import Batch
 from hlik.errors import ModelError
 from hlik.estimators.agq_profile import QuadratureProfile
@@ -18,7 +19,6 @@ from hlik.hlikelihood import HLikelihood
 from hlik.inference.restore import read_again
 from hlik.inference.unconstrain import unconstrained_draws
 from hlik.model import HierarchicalModel
-from hlik.profile import ModeError
 
 KINDS = ("conditional", "marginal")
 MOST_NODES = 5000  # of a block: 9 nodes a coordinate up to three effects

@@ -20,12 +20,12 @@ import arviz as az
 import numpy as np
 from scipy import optimize
 
+from hlik.adjusted_profile import ModeError
 from hlik.errors import ModelError
 from hlik.estimators.laplace_objective import Objective, active_parameters, differenced_hessian
 from hlik.hlikelihood import HLikelihood
 from hlik.inference.refit import maximiser_of
 from hlik.inference.restore import Restored, restore
-from hlik.profile import ModeError
 
 ROOT_TOLERANCE = 1e-5  # of zeta at the ends: five decimals of a standard normal quantile
 GRADIENT = 1e-5  # scaled: the deviance at a constrained maximum is then right to its square

@@ -10,11 +10,11 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
+from hlik.adjusted_profile import Mode, Profile
 from hlik.batch import Batch
 from hlik.errors import ModelError
 from hlik.hlikelihood import HLikelihood
 from hlik.inference.restore import restore
-from hlik.profile import Mode, Profile
 
 STEP = 1e-3  # standard errors, for central differences of the groups' log-likelihoods
 

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hlik.adjusted_profile import Profile
 from hlik.errors import ModelError
 from hlik.estimators.laplace_objective import Objective, active_parameters, differenced_hessian
 from hlik.hlikelihood import HLikelihood
 from hlik.inference.restore import restore
 from hlik.model import HierarchicalModel
 from hlik.penalty import unpenalised
-from hlik.profile import Profile
 
 STEP = 1e-3  # standard errors of theta, for central differences of the covariance of beta
 

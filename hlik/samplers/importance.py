@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from hlik.adjusted_profile import ModeError, Profile
 from hlik.batch import Batch, columns_at_once
 from hlik.blocks import Blocks
 from hlik.errors import ModelError
 from hlik.hlikelihood import HLikelihood
 from hlik.importance_diagnostics import pareto_k
 from hlik.importance_proposal import Proposal, laplace_proposal
-from hlik.profile import ModeError, Profile
 from hlik.samplers.base import Draws
 
 SHARES = (0.5, 0.5)  # normal, t

@@ -7,6 +7,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from hlik.adjusted_profile import Profile
 from scipy import special as sc
 from scipy import stats
 
@@ -14,7 +15,6 @@ import hlik
 from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.graph.read import read_model
 from hlik.hlikelihood import HLikelihood
-from hlik.profile import Profile
 from tests import reference_models
 from tests.estimators.test_laplace import epilepsy, salamander
 from tests.likelihoods import COUNT, GROUP, GROUPS, KINDS, REAL, SUCCESSES, TRIALS, X

@@ -4,6 +4,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from hlik.adjusted_profile import Profile
 from scipy import optimize
 
 import hlik
@@ -11,7 +12,6 @@ from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.estimators.hl_profile import HLProfile
 from hlik.graph.read import read_model
 from hlik.hlikelihood import HLikelihood
-from hlik.profile import Profile
 from hlik.second_order import SecondOrder
 from tests import reference_models
 from tests.estimators.test_laplace import salamander

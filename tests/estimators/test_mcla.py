@@ -5,6 +5,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from hlik.adjusted_profile import Profile
 
 import hlik
 from hlik.blocks import Blocks
@@ -13,7 +14,6 @@ from hlik.hlikelihood import HLikelihood
 from hlik.importance import ImportanceLikelihood
 from hlik.importance_proposal import laplace_proposal
 from hlik.importance_tasks import Problem
-from hlik.profile import Profile
 from models import bacteria, epilepsy, salamander, seeds
 from tests.likelihoods import COUNT, GROUP, GROUPS, KINDS, REAL, TIME, TRIALS, X
 from tests.likelihoods import SUCCESSES as MANY

@@ -5,6 +5,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from hlik.adjusted_profile import Profile
 from scipy import special as sc
 from scipy import stats
 from scipy.sparse import csr_array
@@ -16,7 +17,6 @@ from hlik.estimators.scale_mixture_profile import ScaleMixtureProfile
 from hlik.graph.read import read_model
 from hlik.hlikelihood import HLikelihood
 from hlik.inference.restore import restore
-from hlik.profile import Profile
 from hlik.scale_mixture import ScaleMixture, log_scale_density, log_scale_slope
 from tests.estimators.test_laplace import epilepsy
 

@@ -198,7 +198,7 @@ NON_CENTRED = {
 
 def adjusted(model, theta):
     """p_v(h) at b = 0.3 and theta."""
-    from hlik.profile import Profile
+    from hlik.adjusted_profile import Profile
 
     read = read_model(model)
     likelihood = HLikelihood(read)

@@ -4,10 +4,10 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
-from hlik.adjusted_profile import ModeError, Profile
 from scipy import integrate, special, stats
 
 import hlik
+from hlik.adjusted_profile import ModeError, Profile
 from hlik.graph.read import read_model
 from hlik.hlikelihood import HLikelihood
 from tests.likelihoods import COUNT, FEW, GROUP, GROUPS, KINDS, REAL, TIME, X

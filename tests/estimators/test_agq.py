@@ -7,11 +7,11 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
-from hlik.adjusted_profile import Profile
 from scipy import special as sc
 from scipy import stats
 
 import hlik
+from hlik.adjusted_profile import Profile
 from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.graph.read import read_model
 from hlik.hlikelihood import HLikelihood

@@ -4,10 +4,10 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
-from hlik.adjusted_profile import Profile
 from scipy import optimize
 
 import hlik
+from hlik.adjusted_profile import Profile
 from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.estimators.hl_profile import HLProfile
 from hlik.graph.read import read_model

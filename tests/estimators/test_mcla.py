@@ -5,9 +5,9 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
-from hlik.adjusted_profile import Profile
 
 import hlik
+from hlik.adjusted_profile import Profile
 from hlik.blocks import Blocks
 from hlik.graph.read import read_model
 from hlik.hlikelihood import HLikelihood

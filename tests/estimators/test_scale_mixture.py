@@ -5,12 +5,12 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
-from hlik.adjusted_profile import Profile
 from scipy import special as sc
 from scipy import stats
 from scipy.sparse import csr_array
 
 import hlik
+from hlik.adjusted_profile import Profile
 from hlik.errors import ModelError
 from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.estimators.scale_mixture_profile import ScaleMixtureProfile

@@ -6,10 +6,10 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 import scipy.sparse as sp
-from hlik.adjusted_profile import Profile
 from scipy import optimize
 
 import hlik
+from hlik.adjusted_profile import Profile
 from hlik.distributions import CAR, SAR, rho_range
 from hlik.graph.read import read_model
 from hlik.hlikelihood import HLikelihood

@@ -7,11 +7,11 @@ With blocks b of random effects, draws v_m of proposals q_b, and R independent r
 
 .. math:: \ell' = \sum_b E_b\, h_b', \qquad \ell'' = \sum_b E_b\, h_b'' + \mathrm{cov}_b\, h_b',
 
-with the expectations over draws weighted by ``w / sum w`` (Geyer & Thompson 1992). The draws do not move with psi:
-the objective is smooth, and has an ordinary maximum. Its error comes from the randomisations: with the means
-``D_br`` and ``N_br`` of w and of w h' in randomisation r, the influence of r on l is ``sum_b D_br / D_b`` and that on
-l' is ``sum_b (N_br - N_b D_br / D_b) / D_b`` (delta method); the variance of l and l' is that of the influences,
-divided by R, and the estimate's is ``J^-1 var(l') J^-1`` with J = -l''.
+with the expectations over draws weighted by ``w / sum w`` (Geyer & Thompson 1992). The draws stay, or follow the fixed
+effects by a fixed linear map (`hlik.importance_shift`): the objective is smooth, and has an ordinary maximum. Its error
+comes from the randomisations: with the means ``D_br`` and ``N_br`` of w and of w h' in randomisation r, the influence
+of r on l is ``sum_b D_br / D_b`` and that on l' is ``sum_b (N_br - N_b D_br / D_b) / D_b`` (delta method); the variance
+of l and l' is that of the influences, divided by R, and the estimate's is ``J^-1 var(l') J^-1`` with J = -l''.
 """
 
 from __future__ import annotations
@@ -181,6 +181,8 @@ class ImportanceLikelihood:
         for affine, effects, moment in zip(proposal.components[0].groups, proposal.effects, second, strict=True):
             diagonal = moment if moment.ndim == 2 else np.einsum("bii->bi", moment)
             spread[effects] = diagonal - (first[effects] - affine.mean) ** 2
+        if proposal.shift is not None:
+            first = proposal.shift.moved(first, self.problem.split(psi)[0])
         return first, np.maximum(spread, 0.0)
 
     def adapted(self, psi: np.ndarray) -> Proposal:
@@ -201,15 +203,16 @@ class ImportanceLikelihood:
         """Logarithms of the weights, shape (B, draws)."""
         return np.concatenate([found for _, found in self._run(log_weights, psi)], axis=1)
 
-    def draws_of_v(self) -> np.ndarray:
-        """The draws themselves, in the order of `log_weights`, shape (q, draws)."""
+    def draws_of_v(self, psi: np.ndarray) -> np.ndarray:
+        """The draws themselves at psi, in the order of `log_weights`, shape (q, draws)."""
         parts = self.parts()
         found = [
             self.problem.draws(Part(self.n, k, parts, (*self.seed, r)))[0]
             for r in range(self.randomisations)
             for k in range(parts)
         ]
-        return np.concatenate(found, axis=1)
+        v, shift = np.concatenate(found, axis=1), self.problem.proposal.shift
+        return v if shift is None else shift.moved(v, self.problem.split(psi)[0])
 
     def fewer(self, randomisations: int) -> ImportanceLikelihood:
         """The first randomisations alone."""

@@ -15,6 +15,8 @@ HOPELESS = 1.0  # beyond it the weights have no finite mean, and more draws do n
 MOST_BLOCKS = 2000  # whose Pareto k is computed, a millisecond each: those with the fewest effective draws
 MOST_WEIGHTS = 20_000_000
 FLAT = 1e-6  # spread of log weights without a tail: the proposal is the exact conditional density
+LARGE = 30  # effects of a block, beyond which its covariance is hardly adapted: what fails at first fails for good
+LOST = 8  # effective draws of such a block
 FEW = 2048  # draws from which a large Pareto k is taken for hopeless
 
 
@@ -50,7 +52,12 @@ class Weights:
         Weights that are nearly constant have tails of any shape, and of no consequence: where 80 % of the draws are
         effective, Pareto k is not looked at.
         """
-        return (self.pareto_k > RELIABLE) & (self.effective < HARMLESS * self.draws)
+        return (self.pareto_k > RELIABLE) & (self.effective < HARMLESS * self.draws) | self.lost
+
+    @property
+    def lost(self) -> np.ndarray:
+        """Blocks of more than 30 effects with fewer than 8 effective draws, (B,)."""
+        return (self.size > LARGE) & (self.effective < LOST)
 
     @property
     def are_reliable(self) -> bool:
@@ -59,8 +66,8 @@ class Weights:
 
     @property
     def are_hopeless(self) -> bool:
-        """Whether a bad block has a Pareto k above 1 with thousands of draws."""
-        return bool(np.any(self.bad & (self.pareto_k > HOPELESS)) and self.used >= FEW)
+        """Whether a bad block has a Pareto k above 1 with thousands of draws, or a large one is lost."""
+        return bool(self.lost.any()) or bool(np.any(self.bad & (self.pareto_k > HOPELESS)) and self.used >= FEW)
 
     def verdict(self) -> str:
         """That, and where, importance sampling fails."""
@@ -69,8 +76,8 @@ class Weights:
         more = f" (so have {count - 1} more of {self.size.size} blocks)" if count > 1 else ""
         return (
             f"stopped: importance sampling fails here: the weights of block {b} with {self.size[b]:,} random effects "
-            f"have Pareto k = {k:.2f}, above {RELIABLE}, and {self.effective[b]:.0f} effective of {self.draws:,} draws"
-            f"{more}: use Monte Carlo EM"
+            f"have Pareto k = {k:.2f} (reliable up to {RELIABLE}) and {self.effective[b]:.0f} effective of "
+            f"{self.draws:,} draws{more}: use Monte Carlo EM"
         )
 
 

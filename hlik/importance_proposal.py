@@ -17,6 +17,7 @@ from scipy import special as sc
 from hlik.adjusted_profile import LOG_2PI, Mode
 from hlik.blocks import Blocks
 from hlik.importance_points import uniform_points
+from hlik.importance_shift import Shift
 
 FULL = 300  # effects of a block up to which its whole covariance is adapted; beyond, variances only
 PRIOR_DRAWS = 2.0  # effective draws, per effect of the block, that the mode counts as when the mean is adapted
@@ -62,11 +63,18 @@ class Component:
         Its part of the draws.
     df
         Degrees of freedom of a multivariate t; infinite for a normal.
+    grows
+        Whether a block of d effects has at least d / 4: in many dimensions a t of few is nowhere near a normal.
     """
 
     share: float
     df: float
     groups: tuple[Affine, ...]
+    grows: bool = False
+
+    def degrees(self, d: int) -> float:
+        """Degrees of freedom in d dimensions."""
+        return max(self.df, d / 4) if self.grows else self.df
 
     def log_density(self, group: int, quadratic: np.ndarray) -> np.ndarray:
         """Log density where the quadratic form has these values, shape (b, m)."""
@@ -74,9 +82,10 @@ class Component:
         d = affine.mean.shape[1]
         if np.isinf(self.df):
             return -0.5 * (quadratic + d * LOG_2PI) - affine.log_det[:, None]
-        half = 0.5 * (self.df + d)
-        peak = sc.gammaln(half) - sc.gammaln(0.5 * self.df) - 0.5 * d * np.log(self.df * np.pi)
-        return peak - affine.log_det[:, None] - half * np.log1p(quadratic / self.df)
+        df = self.degrees(d)
+        half = 0.5 * (df + d)
+        peak = sc.gammaln(half) - sc.gammaln(0.5 * df) - 0.5 * d * np.log(df * np.pi)
+        return peak - affine.log_det[:, None] - half * np.log1p(quadratic / df)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +98,14 @@ class Proposal:
         For every size of block the effects of its blocks, (b, d), as `Blocks.by_size` has them.
     numbers
         And the numbers of those blocks.
+    shift
+        How the draws follow the fixed effects; None: they do not.
     """
 
     components: tuple[Component, ...]
     effects: tuple[np.ndarray, ...]
     numbers: tuple[np.ndarray, ...]
+    shift: Shift | None = None
 
     @property
     def n_effects(self) -> int:
@@ -187,7 +199,8 @@ def _draw(
     u = uniform_points(kind, b, d if is_normal else d + 1, start, stop, rng)
     x = sc.ndtri(u[:, :d])
     if not is_normal:
-        x /= np.sqrt(2 * sc.gammaincinv(0.5 * component.df, u[:, d:]) / component.df)
+        df = component.degrees(d)
+        x /= np.sqrt(2 * sc.gammaincinv(0.5 * df, u[:, d:]) / df)
     return affine.apply(x)
 
 
@@ -218,7 +231,8 @@ def laplace_proposal(blocks: Blocks, mode: Mode, shares: Sequence[float], df: fl
     """Normal and t components at the mode of h in v, with the covariance that its curvature gives."""
     groups = [Affine.of(mode.point.v[effects], root) for effects, root in _roots(blocks, mode)]
     degrees = (np.inf, df)
-    return _proposal(blocks, [Component(s, f, tuple(groups)) for s, f in zip(shares, degrees, strict=True) if s > 0])
+    found = [Component(s, f, tuple(groups), grows=True) for s, f in zip(shares, degrees, strict=True) if s > 0]
+    return _proposal(blocks, found)
 
 
 def glmm_proposal(blocks: Blocks, mode: Mode, shares: Sequence[float], df: float) -> Proposal:

@@ -169,6 +169,9 @@ def derivatives(problem: Problem, part: Part, psi: np.ndarray, log_norm: np.ndar
         at = at[0], np.where(lost[problem.blocks.member], problem.proposal.mean[:, None], v), at[2]
         batch = Batch.at(likelihood, *at, order=2 if with_curvature else 1, with_theta=True)
     gradients = batch.block_gradients(problem.case_sums, problem.level_sums)
+    shift = problem.proposal.shift
+    if shift is not None:
+        gradients[: model.n_beta] += shift.block_gradients(batch, problem.level_sums)
     size = gradients.shape[0]
     weighted = gradients * weight
     outer = weighted.reshape(size, -1) @ gradients.reshape(size, -1).T
@@ -176,19 +179,26 @@ def derivatives(problem: Problem, part: Part, psi: np.ndarray, log_norm: np.ndar
     if with_curvature:
         case_weight, level_weight = weight[problem.blocks.case_member], weight[problem.blocks.member]
         curvature = _curvature(problem, batch, at, case_weight, level_weight)
-        curvature[: model.n_beta, : model.n_beta] = _beta_curvature(likelihood, batch, case_weight)
+        curvature[: model.n_beta, : model.n_beta] = _beta_curvature(problem, batch, case_weight, level_weight)
     return Sums(weight.sum(axis=1), weighted.sum(axis=2), outer, curvature)
 
 
-def _beta_curvature(likelihood: HLikelihood, batch: Batch, case_weight: np.ndarray) -> np.ndarray:
-    """``-X' W X`` with the weighted mean of the observed weights, pairs of predictors included."""
+def _beta_curvature(problem: Problem, batch: Batch, case_weight: np.ndarray, level_weight: np.ndarray) -> np.ndarray:
+    """``-X' W X`` with the weighted mean of the observed weights, pairs of predictors included.
+
+    Where draws follow beta, X is ``X + Z A``, and the effects' own curvature is added.
+    """
+    likelihood, shift = problem.likelihood, problem.proposal.shift
     parts, start = [], 0
     for term, found in zip(likelihood.terms, batch.responses, strict=True):
         own = case_weight[start : start + term.n]
         parts.append(np.einsum("knm,nm->kn", found.weight, own))
         start += term.n
     weight = stacked_weights(likelihood, parts)
-    return -(likelihood.X.T * weight) @ likelihood.X
+    if shift is None:
+        return -(likelihood.X.T * weight) @ likelihood.X
+    design = shift.design(likelihood)
+    return -(design.T * weight) @ design - shift.level_curvature(batch, level_weight)
 
 
 def _curvature(
@@ -207,11 +217,11 @@ def _curvature(
         for sign in (1.0, -1.0):
             moved = theta.copy()
             moved[k] += sign * STEP
-            ends.append(
-                Batch.at(problem.likelihood, beta, v, moved, order=1, with_theta=True).gradient(
-                    case_weight, level_weight
-                )
-            )
+            there = Batch.at(problem.likelihood, beta, v, moved, order=1, with_theta=True)
+            end = there.gradient(case_weight, level_weight)
+            if problem.proposal.shift is not None:
+                end[:p] += problem.proposal.shift.gradient(there, case_weight, level_weight)
+            ends.append(end)
         result[:, p + k] = (ends[0] - ends[1]) / (2 * STEP)
     result[p:, :p] = result[:p, p:].T
     result[p:, p:] = 0.5 * (result[p:, p:] + result[p:, p:].T)
@@ -238,4 +248,5 @@ def moments(problem: Problem, part: Part, psi: np.ndarray, log_norm: np.ndarray)
 
 def _at(problem: Problem, psi: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     beta, theta = problem.split(psi)
-    return beta, v, theta
+    shift = problem.proposal.shift
+    return beta, v if shift is None else shift.moved(v, beta), theta

@@ -19,15 +19,17 @@ from hlik.estimators.mcla_start import INITIAL, begin, eql_mode
 from hlik.executors import check_executor
 from hlik.hlikelihood import HLikelihood
 from hlik.importance import ImportanceLikelihood
-from hlik.importance_diagnostics import Weights, weights_at
-from hlik.importance_maximum import Maximum, flat_direction, maximise
+from hlik.importance_diagnostics import LARGE, Weights, weights_at
+from hlik.importance_maximum import Maximum, at_maximum, flat_direction, maximise
 from hlik.importance_points import MAX_DIMENSION
 from hlik.importance_proposal import Proposal, glmm_proposal, laplace_proposal
+from hlik.importance_shift import Shift
 from hlik.importance_tasks import Problem
 from hlik.model import HierarchicalModel
 
 MAX_ROOTS = 30_000_000  # numbers in the roots of the blocks' covariances, 240 MB: one block of 5,500 effects
 ADAPTATION = 256  # draws of a randomisation that adapt the proposal, twice
+PILOT = 32  # the same where a block is large: its covariance is hardly adapted
 FIRST = 128  # draws of a randomisation at first
 NEAR = 0.5  # standard errors: a proposal made so near to the maximum serves for it
 REACH = 3.0  # standard errors: how far one proposal lets the parameters move
@@ -299,16 +301,28 @@ class MCLAState:
         if self.settings.proposal == "glmm" and self.proposal is not None:
             return self.proposal, stage
         mode = self.objective.mode(self.psi)
+        likelihood = self.objective.profile.likelihood
         proposal = laplace_proposal(self.blocks, mode, self.settings.laplace_shares, self.settings.df)
+        proposal = replace(proposal, shift=Shift.of(likelihood, self.psi[: self.model.n_beta], mode))
         for _ in range(2):
-            proposal = self.sample(proposal, ADAPTATION, stage).adapted(self.psi)
+            proposal = self.sample(proposal, self._early, stage).adapted(self.psi)
             stage += 1
         return proposal, stage
+
+    @property
+    def _early(self) -> int:
+        """Draws of a randomisation before the proposal is frozen."""
+        return PILOT if self.blocks.largest > LARGE else ADAPTATION
 
     def approach(self) -> MCLAState:
         """A proposal for the present parameters; the maximum as far as it can be trusted."""
         proposal, stage = self.proposal_here(self.stage)
-        likelihood = self.sample(proposal, ADAPTATION, stage)
+        likelihood = self.sample(proposal, self._early, stage)
+        if self.blocks.largest > LARGE:
+            weights = weights_at(likelihood, self.psi)
+            if weights.are_hopeless:  # said after a pilot of few draws
+                found = at_maximum(likelihood, self.psi, self._active(self.psi))
+                return replace(self, stage=stage + 1, likelihood=likelihood, maximum=found, weights=weights)
         found = self._maximise(likelihood, REACH)
         is_near = found.moved < NEAR or self.approaches + 1 >= MAX_APPROACH
         new = replace(

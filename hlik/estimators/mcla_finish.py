@@ -82,7 +82,7 @@ def _resampled(likelihood: ImportanceLikelihood, maximum: Maximum, rng: np.rando
     blocks = likelihood.problem.blocks
     log_weights = some.log_weights(maximum.psi)
     cumulative = np.cumsum(np.exp(log_weights - log_weights.max(axis=1, keepdims=True)), axis=1)
-    v = some.draws_of_v()
+    v = some.draws_of_v(maximum.psi)
     chosen = np.empty((blocks.count, RESAMPLED), dtype=int)
     even = np.arange(RESAMPLED)
     for b, row in enumerate(cumulative):  # systematic resampling, in an order of its own for every block
@@ -106,7 +106,7 @@ def _groups(
     }
     if state.settings.save_draws:
         groups["importance_draws"] = {
-            "v": (("effect", "importance_draw"), likelihood.draws_of_v()),
+            "v": (("effect", "importance_draw"), likelihood.draws_of_v(maximum.psi)),
             "log_weight": (("block", "importance_draw"), likelihood.log_weights(maximum.psi)),
             "block_of_effect": (("effect",), likelihood.problem.blocks.member),
         }

@@ -1,5 +1,7 @@
 """Monte Carlo likelihood against quadrature, and its own Monte Carlo errors."""
 
+from dataclasses import replace
+
 import arviz as az
 import numpy as np
 import pymc as pm
@@ -13,6 +15,7 @@ from hlik.graph.read import read_model
 from hlik.hlikelihood import HLikelihood
 from hlik.importance import ImportanceLikelihood
 from hlik.importance_proposal import laplace_proposal
+from hlik.importance_shift import Shift
 from hlik.importance_tasks import Problem
 from models import bacteria, epilepsy, salamander, seeds
 from tests.likelihoods import COUNT, GROUP, GROUPS, KINDS, REAL, TIME, TRIALS, X
@@ -109,8 +112,8 @@ def test_normal_model_is_exact():
     assert_agree(idata, exact, ["mean", "sigma_u", "sigma"])
 
 
-@pytest.fixture(scope="module")
-def sampled():
+@pytest.fixture(scope="module", params=[False, True], ids=["fixed draws", "draws that follow beta"])
+def sampled(request):
     """A likelihood by importance sampling for fixed draws of a model with crossed effects and two predictors' terms."""
     likelihood = HLikelihood(read_model(KINDS["zero_inflated"].build()))
     model = likelihood.model
@@ -118,6 +121,9 @@ def sampled():
     mode = Profile(likelihood).mode(psi, psi[: model.n_beta], likelihood.start_v())
     blocks = Blocks.of(likelihood)
     proposal = laplace_proposal(blocks, mode, (0.75, 0.25), 5.0)
+    if request.param:
+        shift = Shift.of(likelihood, psi[: model.n_beta] - 0.05, mode)
+        proposal = replace(proposal, shift=shift)
     return ImportanceLikelihood(Problem(likelihood, blocks, proposal, "sobol"), 64, 4, (1, 2)), psi
 
 

@@ -198,7 +198,7 @@ def _solve(matrix: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarr
     values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
     flat = vectors[:, np.abs(values) < FLAT]
     safe = vectors @ ((vectors.T @ target) / np.maximum(np.abs(values), FLAT))
-    if values[0] < FLAT:
+    if values.size and values[0] < FLAT:
         return safe, flat
     step = np.linalg.solve(matrix, target)
     return (step if step @ target > 0 else safe), flat

@@ -28,6 +28,7 @@ def finish_laplace(state: MaximumState) -> Estimate:
     objective = state.objective
     model = objective.profile.likelihood.model
     active = active_parameters(objective, state.psi)
+    active[[k for k, _ in state.endless]] = False
     psi, hessian = _polished(state, active)
     mode = objective.mode(psi)
     covariance = _inverse(hessian, active)

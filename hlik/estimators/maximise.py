@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize
 
-from hlik.adjusted_profile import Profile
+from hlik.adjusted_profile import ModeError, Profile
 from hlik.checks import invalid_precision
 from hlik.errors import ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
@@ -19,10 +19,13 @@ from hlik.estimators.laplace_finish import finish_laplace
 from hlik.estimators.laplace_objective import Objective, active_parameters, boundary_terms, differenced_hessian
 from hlik.estimators.laplace_start import start_psi
 from hlik.hlikelihood import HLikelihood
+from hlik.maps import LinkMap
 from hlik.model import HierarchicalModel
 
 LOOSE = 1e-3  # standard errors: where rounding ends the line search, Newton's step must be shorter than that
 FLAT = 1e-8  # smallest curvature, as a part of the largest, below which the likelihood is called flat
+ENDLESS = 1e-5  # change of the log-likelihood over a factor e: the standard error of the log is then above 300
+FAR_OUT = 5.0  # of a log or log-odds: below it the range has no end near
 
 
 class Maximiser:
@@ -68,6 +71,13 @@ class Maximiser:
         return MaximumState(self, objective, begin.psi, covariance, np.inf)
 
     def step(self, state: MaximumState) -> tuple[MaximumState, dict[str, float]]:
+        """One BFGS iteration (`_step`); where h has no mode on the way the state stays and says so (`lost`)."""
+        try:
+            return self._step(state)
+        except ModeError:
+            return replace(state, lost=True), _row(state.decrement, state.value)
+
+    def _step(self, state: MaximumState) -> tuple[MaximumState, dict[str, float]]:
         """One BFGS iteration by SciPy, in the metric of the current covariance estimate.
 
         Where that metric calls the point a maximum, or the line search finds no better one, the Hessian replaces it
@@ -89,18 +99,27 @@ class Maximiser:
         decrement = _decrement(objective.gradient(psi), covariance)
         stalled = bool(np.all(found.x == 0.0))
         new = replace(state, psi=psi, covariance=covariance, decrement=decrement, stalled=stalled)
-        new = replace(new, checked=False, hessian=None)
+        new = replace(new, checked=False, hessian=None, endless=(), value=objective.value(psi))
         if decrement < self.tol or (stalled and not state.checked):
             new = new.with_hessian()
         return new, _row(new.decrement, objective.value(psi))
 
     def position(self, state: MaximumState) -> tuple[np.ndarray, np.ndarray]:
         """(beta, theta), for the history."""
-        mode = state.objective.mode(state.psi)
-        return mode.point.beta, mode.point.theta
+        profile = state.objective.profile
+        if not profile.integrate_beta:
+            return profile.split(state.psi, state.psi[:0])
+        mode = state.objective.evaluate(state.psi)
+        missing = np.full(profile.likelihood.model.n_beta, np.nan)
+        return (missing if mode is None else mode.point.beta), state.psi
 
     def status(self, state: MaximumState) -> str:
         """`RUNNING`, `CONVERGED`, or why it stopped."""
+        if state.lost:
+            return (
+                "stopped: h has no maximum in the random effects where the likelihood still rises"
+                f"{state.direction()}: fix a parameter with fixed={{...}}, or simplify the model"
+            )
         if (state.checked and state.flat) or (state.stalled and not state.checked):
             singular = state.singular_sentence()
             if singular is not None:
@@ -108,7 +127,7 @@ class Maximiser:
         if state.checked and state.flat:
             return f"stopped: the likelihood is flat in {state.flat}: fix it, or simplify the model"
         if state.checked and state.decrement < (LOOSE if state.stalled else self.tol):
-            names = state.boundary_names()
+            names = state.boundary_names() + state.endless_names()
             return CONVERGED if not names else "boundary: " + "; ".join(names)
         if state.stalled and not state.checked:
             return "stopped: the line search found no better point, and the gradient is not zero"
@@ -116,7 +135,13 @@ class Maximiser:
 
     def finish(self, state: MaximumState) -> Estimate:
         """Estimates, standard errors, likelihoods and diagnostics."""
-        return finish_laplace(state)
+        try:
+            return finish_laplace(state)
+        except ModeError as error:
+            raise ModelError(
+                f"{self.name}: h has no maximum in the random effects{state.direction()} ({error}). Fix a parameter "
+                "with fixed={...}, pass start={...}, or simplify the model."
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +157,9 @@ class MaximumState:
     checked: bool = False
     flat: str = ""
     hessian: np.ndarray | None = None  # minus the Hessian at psi, where `checked`
+    endless: tuple[tuple[int, bool], ...] = ()  # elements of psi that run off, and whether upwards
+    lost: bool = False
+    value: float = np.nan
 
     def boundary_names(self) -> list[str]:
         """A sentence for every random effect whose variance is estimated at zero."""
@@ -144,12 +172,33 @@ class MaximumState:
         model = self.objective.profile.likelihood.model
         return None if mode is None else singular_sentence(model, mode.point.theta)
 
+    def endless_names(self) -> list[str]:
+        """A sentence for every parameter towards an end of whose range the likelihood rises without a maximum."""
+        return [
+            f"{self._name(k)} runs to the {'upper' if up else 'lower'} end of its range, where the likelihood is flat: "
+            "fix it, or take the simpler model of that limit"
+            for k, up in self.endless
+        ]
+
+    def direction(self) -> str:
+        """The parameter that is furthest out on its unconstrained scale, in words."""
+        start = self.psi.size - self.objective.profile.likelihood.model.n_theta
+        if start == self.psi.size:
+            return ""
+        return f", furthest out in {self._name(start + int(np.argmax(np.abs(self.psi[start:]))))}"
+
     def with_hessian(self) -> MaximumState:
         """The same point with the Hessian's metric, and the length of Newton's step in it."""
         active = active_parameters(self.objective, self.psi)
         if not active.any():
             return replace(self, decrement=0.0, checked=True)
+        level = active & self._level()
+        endless = tuple((int(k), bool(self.psi[k] > 0)) for k in np.flatnonzero(level))
+        active &= ~level
         hessian = differenced_hessian(self.objective, self.psi, self.covariance, active)
+        if not active.any():
+            return replace(self, decrement=0.0, checked=True, hessian=hessian, endless=endless)
+        gradient = np.where(active, self.objective.gradient(self.psi), 0.0)
         scale = np.sqrt(np.clip(np.diag(self.covariance), 1e-12, 1e4))
         scaled = (hessian * scale[:, None] * scale)[np.ix_(active, active)]
         values, vectors = np.linalg.eigh(scaled)
@@ -158,13 +207,29 @@ class MaximumState:
         part = np.ix_(active, active)
         covariance = np.diag(np.diag(self.covariance))
         covariance[part] = (vectors / usable @ vectors.T) * scale[active][:, None] * scale[active]
-        gradient = np.where(active, self.objective.gradient(self.psi), 0.0)
         decrement = _decrement(gradient, covariance)
         flat = ""
         if low.any() and decrement < self.settings.tol:
             worst = int(np.argmax(np.abs(vectors[:, int(np.argmin(values))])))
             flat = self._name(int(np.flatnonzero(active)[worst]))
-        return replace(self, covariance=covariance, decrement=decrement, checked=True, flat=flat, hessian=hessian)
+        return replace(
+            self, covariance=covariance, decrement=decrement, checked=True, flat=flat, hessian=hessian, endless=endless
+        )
+
+    def _level(self) -> np.ndarray:
+        """Log scales (log-odds) far out, along which a whole unit either way does not change the value."""
+        model = self.objective.profile.likelihood.model
+        start, found = self.psi.size - model.n_theta, np.zeros(self.psi.size, bool)
+        for p in model.dispersion_parameters:
+            inner = getattr(p.natural, "inner", p.natural)
+            if isinstance(inner, LinkMap) and inner.link.name != "identity":
+                found[start + p.index.start : start + p.index.stop] = True
+        for k in np.flatnonzero(found & (np.abs(self.psi) > FAR_OUT)):
+            move = np.zeros(self.psi.size)
+            move[k] = 1.0
+            here = self.objective.value(self.psi)
+            found[k] = all(abs(self.objective.value(self.psi + way) - here) < ENDLESS for way in (move, -move))
+        return found & (np.abs(self.psi) > FAR_OUT)
 
     def _name(self, position: int) -> str:
         """The parameter that an element of psi belongs to."""

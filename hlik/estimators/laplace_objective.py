@@ -84,8 +84,8 @@ def differenced_hessian(
     return 0.5 * (hessian + hessian.T)
 
 
-def boundary_terms(model: HierarchicalModel, mode: Mode) -> list[str]:
-    """Names of the terms whose effects the data do not move: the prior precision is all there is."""
+def boundary_terms(model: HierarchicalModel, mode: Mode, least: float = BOUNDARY) -> list[str]:
+    """Names of the terms whose effects the data do not move: they add a smaller part than `least` to the precision."""
     structured = model.prior.matrix is not None
     inverse = mode.bordered.inverse_prior_pattern() if structured else mode.bordered.inverse_diagonal()[1]
     names = []
@@ -95,7 +95,7 @@ def boundary_terms(model: HierarchicalModel, mode: Mode) -> list[str]:
             share = float(np.mean(np.abs(1.0 - product)))
         else:  # 1 - tr(H^-1 Q) / q
             share = abs(1.0 - float(effect.precision.doubled(product).sum()) / effect.size)
-        if share < BOUNDARY:
+        if share < least:
             names.append(effect.name)
     return names
 

@@ -32,6 +32,7 @@ ADAPTATION = 256  # draws of a randomisation that adapt the proposal, twice
 PILOT = 32  # the same where a block is large: its covariance is hardly adapted
 FIRST = 128  # draws of a randomisation at first
 NEAR = 0.5  # standard errors: a proposal made so near to the maximum serves for it
+NEARLY_ZERO = 0.05  # part of the precision of effects that the data add, below which Laplace's error is negligible
 REACH = 3.0  # standard errors: how far one proposal lets the parameters move
 MAX_APPROACH = 12
 SHARES = {"laplace": (0.75, 0.25), "glmm": (1 / 3, 1 / 3, 1 / 3)}
@@ -190,7 +191,9 @@ class MCLA:
             psi, v = eql_mode(model, start, rng)
             mode = Profile(likelihood).mode(psi, psi[: model.n_beta], v)
             frozen = glmm_proposal(self.blocks(likelihood), mode, self.glmm_shares, self.df)
-        state = MCLAState(self, objective, self.blocks(likelihood), first.psi, first.covariance, entropy)
+        state = MCLAState(
+            self, objective, self.blocks(likelihood), first.psi, first.covariance, entropy, zero=first.zero
+        )
         return replace(state, proposal=frozen, is_near=frozen is not None)
 
     @property
@@ -245,6 +248,8 @@ class MCLAState:
         Seed of all draws, and the number of the set of draws that comes next.
     is_near
         Whether the proposal is frozen.
+    zero
+        psi with Laplace's values for the variances that Laplace puts at zero, NaN elsewhere; None where there are none.
     """
 
     settings: MCLA
@@ -260,6 +265,7 @@ class MCLAState:
     likelihood: ImportanceLikelihood | None = None
     maximum: Maximum | None = None
     weights: Weights | None = None
+    zero: np.ndarray | None = None
 
     @property
     def model(self) -> HierarchicalModel:
@@ -334,7 +340,21 @@ class MCLAState:
             likelihood=likelihood,
             maximum=found,
         )
-        return replace(new, covariance=_metric(found.covariance, self.covariance), is_near=is_near)
+        new = replace(new, covariance=_metric(found.covariance, self.covariance), is_near=is_near)
+        return new._at_zero() or new
+
+    def _at_zero(self) -> MCLAState | None:
+        """With the variances at zero that Laplace puts there, where these are so small that Laplace is exact."""
+        if self.zero is None:
+            return None
+        there = np.where(np.isnan(self.zero), self.psi, self.zero)
+        here, mode = self.objective.evaluate(self.psi), self.objective.evaluate(there)
+        if here is None or mode is None or mode.value < here.value:
+            return None
+        gone = boundary_terms(self.model, mode)
+        if not gone or not set(gone) <= set(boundary_terms(self.model, here, NEARLY_ZERO)):
+            return None
+        return replace(self, psi=there, zero=None, is_near=False)
 
     def final(self) -> MCLAState:
         """The maximum with new draws, more of them than before."""

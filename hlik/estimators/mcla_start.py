@@ -27,6 +27,9 @@ class Begin:
     psi: np.ndarray
     v: np.ndarray
     covariance: np.ndarray
+    zero: np.ndarray | None = (
+        None  # psi with Laplace's values for variances at zero, NaN elsewhere; None: there are none
+    )
 
 
 def begin(likelihood: HLikelihood, initial: str, start: dict[str, np.ndarray], rng: np.random.Generator) -> Begin:
@@ -50,13 +53,15 @@ def begin(likelihood: HLikelihood, initial: str, start: dict[str, np.ndarray], r
     assert estimate.covariance is not None
     covariance, v = estimate.covariance.copy(), estimate.v
     active = active_parameters(Objective(Profile(likelihood), estimate.beta, v), psi)
+    zero = None
     if not active.all():
+        zero = np.where(active, np.nan, psi)
         psi = np.where(active, psi, 0.0)
         v = likelihood.start_v()
     lost = ~np.isfinite(np.diag(covariance))
     covariance[lost], covariance[:, lost] = 0.0, 0.0
     covariance[lost, lost] = 1.0
-    return Begin(psi, v, covariance)
+    return Begin(psi, v, covariance, zero)
 
 
 def eql_mode(

@@ -61,7 +61,8 @@ def compare(
         Results of `hlik.fit` and of `pm.sample`, by name; at least one of `hlik.fit`, which says what the parameters
         are.
     model
-        The model, for the pull of its priors.
+        The model, for the pull of its priors to first order; needless where one of `fits` is a fit with
+        ``priors="penalise"`` beside one without.
     reference
         The fit that the others are compared with; None for the first.
     var_names
@@ -88,7 +89,10 @@ def compare(
             of the draws; 0 for the normal approximation on the natural scale where there are none
         ``prior_pull``
             for posteriors, where the model is given: how far the priors move the maximum of the likelihood, to first
-            order, in standard errors on the unconstrained scale; ``cov grad log p(psi)`` at the first likelihood fit
+            order, in standard errors on the unconstrained scale; ``cov grad log p(psi)`` at the first likelihood fit.
+            Where the fits hold a penalised and an unpenalised one, the difference of these two maxima itself, for the
+            posteriors and the penalised fits; the unpenalised one has the same estimator as the penalised one, else
+            it is the first. 0 where the reference is penalised too
         ``explanation``
             what accounts for a distance above 0.25, and for intervals that overlap by less than a half:
 
@@ -139,15 +143,20 @@ def compare(
     if first not in fits:
         raise ModelError(f"reference={first!r} is none of the fits {list(fits)}.")
     names = _common(fits, var_names)
-    pulls = {} if model is None else _prior_pulls(model, fits)
+    pulls = _penalised_pulls(fits)
+    if not pulls and model is not None:
+        pulls = _prior_pulls(model, fits)
     marginals = {fit: _marginals(idata, names, level) for fit, idata in fits.items()}
     rows = {}
     for parameter in marginals[first]:
         for fit, idata in fits.items():
             other = marginals[fit].get(parameter)
             if other is not None:
-                pull = np.nan if _is_likelihood(idata) else pulls.get(parameter, np.nan)
-                explains = _is_likelihood(idata) and _is_likelihood(fits[first])
+                free = _is_likelihood(idata) and not is_penalised(idata)
+                pull = np.nan if free else pulls.get(parameter, np.nan)
+                if not free and is_penalised(fits[first]):
+                    pull = 0.0  # both have the priors
+                explains = free and _is_likelihood(fits[first]) and not is_penalised(fits[first])
                 rows[parameter, fit] = _row(other, marginals[first][parameter], fit == first, explains, pull)
     index = pd.MultiIndex.from_tuples(list(rows), names=["parameter", "fit"])
     return pd.DataFrame(list(rows.values()), index=index, columns=list(COLUMNS))
@@ -155,6 +164,32 @@ def compare(
 
 def _is_likelihood(idata: az.InferenceData) -> bool:
     return "fit" in idata.groups() and "model" in idata["fit"].attrs
+
+
+def is_penalised(idata: az.InferenceData) -> bool:
+    """Whether a result is a fit with ``priors="penalise"``."""
+    return _is_likelihood(idata) and "unpenalised_log_likelihood" in idata["fit"]
+
+
+def _penalised_pulls(fits: Mapping[str, az.InferenceData]) -> dict[str, float]:
+    """Penalised less unpenalised estimate, in standard errors of the latter, by label, on the unconstrained scale."""
+    penalised = next((found for found in fits.values() if is_penalised(found)), None)
+    plain = [found for found in fits.values() if _is_likelihood(found) and not is_penalised(found)]
+    if penalised is None or not plain:
+        return {}
+    wanted = penalised["fit"].attrs["estimator"]
+    free = next((found for found in plain if found["fit"].attrs["estimator"] == wanted), plain[0])
+    found: dict[str, float] = {}
+    for parameter in model_of(free)["parameters"]:
+        value_name, own = parameter["value_name"], labels(free["estimates"][parameter["name"]])
+        if value_name not in penalised["unconstrained_estimates"]:
+            continue
+        ends = [np.ravel(idata["unconstrained_estimates"][value_name].values) for idata in (penalised, free)]
+        errors = np.ravel(free["unconstrained_standard_errors"][value_name].values)
+        if len(own) == ends[0].size == ends[1].size:
+            with np.errstate(all="ignore"):
+                found |= dict(zip(own, ((ends[0] - ends[1]) / errors).tolist(), strict=True))
+    return found
 
 
 def _common(fits: Mapping[str, az.InferenceData], var_names: Sequence[str] | None) -> list[str]:

@@ -91,6 +91,27 @@ def test_pull_of_the_prior():
     assert found.loc[("beta", "N"), "explanation"] == "prior"
 
 
+def test_pull_between_two_maxima():
+    """A penalised fit beside the plain one: the pull is the distance of their maxima, no model needed."""
+    narrow = build(0.5)
+    plain = hlik.fit(narrow, "laplace", progressbar=False, random_seed=1)
+    penalised = hlik.fit(narrow, "laplace", priors="penalise", progressbar=False, random_seed=1)
+    fits = {"L": plain, "P": penalised, "N": posterior(**draws_at(penalised))}
+    found = hlik.compare(fits)
+    ends = [float(idata["estimates"]["beta"]) for idata in (penalised, plain)]
+    pull = (ends[0] - ends[1]) / float(plain["standard_errors"]["beta"])
+    assert pull < -0.25
+    for name in ("P", "N"):
+        assert found.loc[("beta", name), "prior_pull"] == pytest.approx(pull, rel=1e-9)
+        assert found.loc[("beta", name), "explanation"] == "prior"
+    assert np.isnan(found.loc[("beta", "L"), "prior_pull"])
+    logs = [float(np.log(idata["estimates"]["s"])) for idata in (penalised, plain)]
+    error = float(plain["standard_errors"]["s"] / plain["estimates"]["s"])
+    assert found.loc[("s", "P"), "prior_pull"] == pytest.approx((logs[0] - logs[1]) / error, rel=1e-6)
+    both = hlik.compare(fits, reference="P")  # the posterior lies at the penalised maximum
+    assert both.loc[("beta", "N"), "prior_pull"] == 0 and both.loc[("beta", "N"), "explanation"] == ""
+
+
 def test_boundary():
     y = np.tile([2, 3, 4, 3, 2, 4], 8)  # groups alike: variance at zero
     with pm.Model() as model:

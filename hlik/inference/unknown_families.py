@@ -28,9 +28,13 @@ def add_distributions(
     variables = {p.name: p.variable.value_name for p in read.parameters}
     variables |= {e.name: e.variable.value_name for e in read.random_effects}
     values = {name: unconstrained[value_name].values for name, value_name in variables.items()}
+    found: dict[str, xr.DataArray] = {}
     for response in responses:
         y = idata["observed_data"][response.name]
-        found = distribution_at(as_pymc(model), response.name, values, fixed or {})
-        for key, value in found.items():
-            shaped = xr.DataArray(np.broadcast_to(value, y.size).reshape(y.shape), dims=y.dims, coords=y.coords)
-            idata["diagnostics"][f"{response.name}_{key}"] = shaped
+        for key, value in distribution_at(as_pymc(model), response.name, values, fixed or {}).items():
+            shaped = np.broadcast_to(value, y.size).reshape(y.shape)
+            found[f"{response.name}_{key}"] = xr.DataArray(shaped, dims=y.dims, coords=y.coords)
+    if "diagnostics" in idata.groups():
+        idata["diagnostics"].update(found)
+    elif found:  # ArviZ leaves out groups without variables, as that of a model without random effects was
+        idata.add_groups({"diagnostics": xr.Dataset(found, attrs=idata.attrs)}, warn_on_custom_groups=False)

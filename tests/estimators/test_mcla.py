@@ -1,5 +1,6 @@
 """Monte Carlo likelihood against quadrature, and its own Monte Carlo errors."""
 
+import time
 from dataclasses import replace
 
 import arviz as az
@@ -279,3 +280,64 @@ def test_the_proposal_of_glmm_says_that_it_fails(salamanders):
         idata = hlik.fit(salamanders, hlik.MCLA(proposal="glmm", m=10_000), random_seed=1, progressbar=False)
     assert float(idata.sample_stats["pareto_k"].max()) > 0.7
     np.testing.assert_array_equal(idata.sample_stats["block_size"], [120])
+
+
+def test_variance_at_zero():
+    """Groups more alike than chance: the words of Laplace, and the estimates of the model without effects."""
+    with pm.Model() as model:
+        mean, sigma = pm.Normal("mean"), pm.HalfNormal("sigma")
+        u = pm.Normal("u", 0, sigma, shape=8)
+        pm.Bernoulli("y", logit_p=mean + u[np.repeat(np.arange(8), 6)], observed=np.tile([0, 1, 0, 1, 1, 1], 8))
+    with pytest.warns(hlik.ConvergenceWarning, match="estimated at zero"):
+        exact = hlik.fit(model, "laplace", progressbar=False)
+    with pytest.warns(hlik.ConvergenceWarning, match="estimated at zero"):
+        idata = hlik.fit(model, hlik.MCLA(randomisations=4), random_seed=1, progressbar=False)
+    assert idata.fit.attrs["status"] == exact.fit.attrs["status"]
+    assert float(idata.sample_stats["draws"]) <= 4096
+    np.testing.assert_allclose(float(idata.estimates["sigma"]), 0.0, atol=1e-4)
+    np.testing.assert_allclose(float(idata.estimates["mean"]), np.log(2), atol=1e-5)  # 2/3 of successes
+    assert np.isnan(float(idata.standard_errors["sigma"]))
+    gap = float(idata.fit.log_likelihood) - 48 * (2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3))
+    assert abs(gap) <= ERRORS * float(idata.fit.log_likelihood_mcse)
+
+
+def crossed(first, second, rows):
+    rng = np.random.default_rng(3)
+    i, j, x = rng.integers(first, size=rows), rng.integers(second, size=rows), rng.normal(size=rows)
+    eta = -0.3 + 0.5 * x + rng.normal(size=first)[i] + 0.7 * rng.normal(size=second)[j]
+    with pm.Model() as model:
+        beta = pm.Normal("beta", 0, 5, shape=2)
+        sigma_u, sigma_w = pm.HalfNormal("sigma_u"), pm.HalfNormal("sigma_w")
+        u, w = pm.Normal("u", 0, sigma_u, shape=first), pm.Normal("w", 0, sigma_w, shape=second)
+        pm.Bernoulli(
+            "y", logit_p=beta[0] + beta[1] * x + u[i] + w[j], observed=(rng.random(rows) < 1 / (1 + np.exp(-eta))) * 1
+        )
+    return model
+
+
+@pytest.mark.slow
+def test_one_block_of_220_crossed_effects():
+    model = crossed(200, 20, 10_000)
+    began = time.process_time()
+    idata = hlik.fit(model, hlik.MCLA(), random_seed=1, progressbar=False)
+    assert time.process_time() - began <= 60
+    assert idata.fit.attrs["status"] == "converged"
+    np.testing.assert_array_equal(idata.sample_stats["block_size"], [220])
+    laplace = hlik.fit(model, "laplace", progressbar=False)
+    again = hlik.fit(model, hlik.MCLA(points="random", m=4096), random_seed=2, progressbar=False)
+    for name in ("beta", "sigma_u", "sigma_w"):
+        error = idata.standard_errors[name].values
+        assert np.all(idata.monte_carlo_errors[name].values <= 0.02 * error)
+        # some fifty answers a level: Laplace's bias is a few per cent of a standard error
+        assert np.all(np.abs((idata.estimates[name] - laplace.estimates[name]).values) <= 0.15 * error)
+        spread = np.hypot(idata.monte_carlo_errors[name].values, again.monte_carlo_errors[name].values)
+        assert np.all(np.abs((idata.estimates[name] - again.estimates[name]).values) <= ERRORS * spread)
+
+
+@pytest.mark.slow
+def test_one_block_of_2200_crossed_effects_fails_early():
+    """A pilot of 512 draws has an effective one or two: that is said, and no more draws are made."""
+    with pytest.warns(hlik.ConvergenceWarning, match="importance sampling fails here.*2,200 random effects"):
+        idata = hlik.fit(crossed(2000, 200, 20_000), hlik.MCLA(), random_seed=1, progressbar=False)
+    assert int(idata.sample_stats["draws"]) == 512
+    assert float(idata.sample_stats["effective_draws"].max()) < 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -189,7 +189,21 @@ def _terms(model: HierarchicalModel, rows: slice) -> list[str]:
     return terms + ["offset"] * bool(np.any(model.offset[rows]))
 
 
+def _second_predictor(model: HierarchicalModel, name: str) -> str | None:
+    """The linear predictor of a dispersion with random effects (double HGLM)."""
+    if model.double is None:
+        return None
+    design = replace(model, X=model.double.X, Z=model.double.Z, offset=model.double.offset, theta_design=None)
+    for predictor in model.double.predictors:
+        if predictor.name == name:
+            return f"link {predictor.link.name}, predictor {' + '.join(_terms(design, predictor.rows))}"
+    return None
+
+
 def _response_dispersion(model: HierarchicalModel, response: Response) -> str:
+    second = _second_predictor(model, response.name)
+    if second is not None:
+        return second
     if response.dispersion is not None:
         return describe_map(response.dispersion, model)
     return "1" if response.family is not None and not response.family.has_dispersion else "part of the distribution"
@@ -212,6 +226,9 @@ def _random_effect(model: HierarchicalModel, effect: RandomEffect) -> dict[str, 
 
 
 def _random_dispersion(model: HierarchicalModel, effect: RandomEffect) -> str:
+    second = _second_predictor(model, effect.name)
+    if second is not None:
+        return second
     if effect.precision is not None:
         return f"{effect.precision.description}: {describe_map(effect.precision.coefficients, model)}"
     return "unknown" if effect.dispersion is None else describe_map(effect.dispersion, model)

@@ -160,3 +160,8 @@ def test_start_values_are_used():
     idata = fit(double("normal"), start={"sigma_w": 0.6, "beta": np.array([1.0, 0.5])})
     other = fit(double("normal"))
     np.testing.assert_allclose(idata.estimates.sigma_w, other.estimates.sigma_w, rtol=1e-6)
+
+
+def test_inspection_names_the_second_predictor():
+    text = str(hlik.inspect(double("normal")))
+    assert "dispersion: link log, predictor gamma + w" in text

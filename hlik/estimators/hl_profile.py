@@ -1,7 +1,7 @@
 r"""The functions of theta that HL(mean, dispersion) maximises, with their gradients.
 
-``mean=0``: (beta, v) are at the joint mode of h, and the value is p_bv(h) of `hlik.adjusted_profile`. ``mean=1``: beta maximises
-p_v(h) for each theta, v is the mode of h for that beta, and p_bv(h) there is
+``mean=0``: (beta, v) are at the joint mode of h, and the value is p_bv(h) of `hlik.adjusted_profile`. ``mean=1``: beta
+maximises p_v(h) for each theta, v is the mode of h for that beta, and p_bv(h) there is
 
 .. math:: R(\theta) = p_v(h)(\hat\beta, \theta) - \tfrac12 \log |S / 2\pi|, \qquad
           S = X'WX - X'WZ C^{-1} Z'WX, \quad |H| = |C| |S|.

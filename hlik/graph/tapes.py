@@ -79,7 +79,8 @@ def _of_observed_part(walker: Walker, part: Variable, value: Variable) -> tuple[
     missing, observed = walker.value(mask).astype(bool), walker.value(value)
     filled = np.full(missing.shape, observed.ravel()[0], dtype=value.type.dtype)  # any value serves where it is missing
     filled[~missing] = observed
-    return _log_density(whole, pt.constant(filled))[~missing], whole
+    density = pt.as_tensor(_log_density(whole, pt.constant(filled)))
+    return density[~missing], whole
 
 
 def _stand_alone(walker: Walker, rv: Variable) -> Variable:

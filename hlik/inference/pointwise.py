@@ -174,6 +174,4 @@ def _marginal(
     first = np.zeros(profile.blocks.size.size, dtype=int)
     first[profile.blocks.member[::-1]] = np.arange(read.n_random)[::-1]
     labels = np.array([label for e in read.random_effects for label in labels_of(read.coords, e.variable, e.name)])
-    return xr.DataArray(
-        values.reshape(*shape, -1), dims=("chain", "draw", "group"), coords={"group": labels[first]}
-    )
+    return xr.DataArray(values.reshape(*shape, -1), dims=("chain", "draw", "group"), coords={"group": labels[first]})

@@ -241,9 +241,7 @@ def test_a_few_dozen_evaluations_and_no_gradient_left(name):
         if ML.status(state) != RUNNING:
             break
     status = ML.status(state)
-    assert status == "converged" or status.startswith(
-        ("boundary: ", "stopped: the likelihood is flat in")
-    ), status
+    assert status == "converged" or status.startswith(("boundary: ", "stopped: the likelihood is flat in")), status
     if status == "converged":
         hessian_step = np.linalg.solve(state.hessian, state.objective.gradient(state.psi))
         assert np.sqrt(state.objective.gradient(state.psi) @ hessian_step) < 1e-3

@@ -1,6 +1,7 @@
 """Monte Carlo likelihood against quadrature, and its own Monte Carlo errors."""
 
 import time
+import warnings
 from dataclasses import replace
 
 import arviz as az
@@ -341,3 +342,18 @@ def test_one_block_of_2200_crossed_effects_fails_early():
         idata = hlik.fit(crossed(2000, 200, 20_000), hlik.MCLA(), random_seed=1, progressbar=False)
     assert int(idata.sample_stats["draws"]) == 512
     assert float(idata.sample_stats["effective_draws"].max()) < 8
+
+
+@pytest.mark.slow
+def test_monte_carlo_errors_of_estimates_are_honest():
+    """Twenty seeds, few draws: the estimates vary as the Monte Carlo errors say, to the noise of a deviation (16 %)."""
+    model = bacteria.build(bacteria.load())
+    fits = []
+    for seed in range(20):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", hlik.ConvergenceWarning)
+            fits.append(hlik.fit(model, hlik.MCLA(m=1024), random_seed=seed, progressbar=False))
+    for name in ("beta", "sigma"):
+        spread = np.std([idata.estimates[name].values for idata in fits], axis=0, ddof=1)
+        mcse = np.sqrt(np.mean([idata.monte_carlo_errors[name].values ** 2 for idata in fits], axis=0))
+        assert np.all((spread / mcse > 0.7) & (spread / mcse < 1.4))

@@ -98,7 +98,12 @@ class MCLA:
     Reliable where the weights have a finite variance: ``sample_stats`` has the Pareto shape k of each block's weights
     (Vehtari et al. 2024), which should be below 0.7, and the effective number of draws. Where k is larger, and fewer
     than 80 % of the draws are effective, the status says that importance sampling fails: use Monte Carlo EM. Blocks
-    of hundreds of weakly informed effects fail. Bias: of order 1/m, counted into the Monte Carlo error asked for.
+    of hundreds of weakly informed effects fail; where a block of more than 30 has fewer than 8 effective draws, that is
+    said after a pilot of some 500 draws. Bias: of order 1/m, counted into the Monte Carlo error asked for.
+
+    The draws follow the fixed effects (`hlik.importance_shift`). ``proposal="glmm"`` stays where EQL puts it, as in R:
+    far from the maximum the estimate is drawn towards EQL's, and with few draws neither Pareto k nor the Monte Carlo
+    errors need show it (bacteria data, 1,024 draws: a deviation of 1.11 to 1.35 between seeds, where 1.36 is exact).
 
     Random effects are reported by their conditional means at the estimate; the result's ``posterior`` resamples them
     from the weighted draws. Monte Carlo errors of the parameters are in the group ``monte_carlo_errors``.

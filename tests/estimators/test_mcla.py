@@ -153,6 +153,7 @@ def test_parts_of_the_draws_add_up(sampled, monkeypatch):
     np.testing.assert_allclose(split.derivatives(psi).influence, likelihood.derivatives(psi).influence, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_monte_carlo_errors_are_honest(sampled):
     """Over 40 sets of draws the gradient and l vary as their Monte Carlo errors say."""
     likelihood, psi = sampled
@@ -230,14 +231,14 @@ def test_models_that_it_refuses():
         hlik.fit(MODELS["t effects"](), hlik.MCLA(proposal="glmm"), progressbar=False)
 
 
-@pytest.mark.parametrize("initial", ["eql", "none"])
+@pytest.mark.parametrize("initial", ["eql", pytest.param("none", marks=pytest.mark.slow)])
 def test_where_it_starts_does_not_matter(initial):
     model = MODELS["binomial"]()
     idata = hlik.fit(model, hlik.MCLA(initial=initial), random_seed=1, progressbar=False)
     assert_agree(idata, hlik.fit(model, hlik.AGQ(25), progressbar=False), ["beta", "sigma"])
 
 
-@pytest.mark.parametrize("data", [seeds, bacteria])
+@pytest.mark.parametrize("data", [pytest.param(seeds, marks=pytest.mark.slow), bacteria])
 def test_published_data(data):
     model = data.build(data.load())
     idata = hlik.fit(model, hlik.MCLA(mcse=0.01), random_seed=2, progressbar=False)

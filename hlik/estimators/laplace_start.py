@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,13 +10,12 @@ from hlik.adjusted_profile import ModeError, Profile
 from hlik.errors import ModelError
 from hlik.estimators.base import RUNNING, Estimate
 from hlik.estimators.eql import EQL
-from hlik.estimators.eql_iteration import EQLState
 from hlik.estimators.starts import check_start, start_beta, start_theta, unconstrained
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
 from hlik.penalty import unpenalised
 
-EQL_TOLERANCE = 15.0  # standard errors: a Newton step on theta shorter than that leads close enough to EQL's estimate
+EQL_TOLERANCE = 0.5  # standard errors: the start need not be better than the difference between EQL and Laplace
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +64,7 @@ def _by_eql(
         state, _row = settings.step(state)
         if state.decrement < EQL_TOLERANCE or settings.status(state) != RUNNING:
             break
-    estimate = settings.finish(state)
-    if isinstance(state, EQLState) and state.failure is None:  # where the last step leads, without solving there
-        return replace(estimate, theta=state.theta, beta=state.point.beta, v=state.point.v)
-    return estimate
+    return settings.finish(state)
 
 
 def _plain(likelihood: HLikelihood, integrate_beta: bool, start: dict[str, np.ndarray]) -> Start:

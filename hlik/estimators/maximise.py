@@ -174,11 +174,30 @@ class MaximumState:
 
     def endless_names(self) -> list[str]:
         """A sentence for every parameter towards an end of whose range the likelihood rises without a maximum."""
-        return [
-            f"{self._name(k)} runs to the {'upper' if up else 'lower'} end of its range, where the likelihood is flat: "
-            "fix it, or take the simpler model of that limit"
-            for k, up in self.endless
-        ]
+        sentences: list[str] = []
+        for k, up in self.endless:
+            sentences += ([] if up else self._zero_terms(k)) or [
+                f"{self._name(k)} runs to the {'upper' if up else 'lower'} end of its range, where the likelihood is "
+                "flat: fix it, or take the simpler model of that limit"
+            ]
+        return sentences
+
+    def _zero_terms(self, k: int) -> list[str]:
+        """The sentences of random effects whose dispersion element k of psi moves, and nothing else."""
+        model, mode = self.objective.profile.likelihood.model, self.objective.mode(self.psi)
+        place, theta = k - (self.psi.size - model.n_theta), mode.point.theta
+        whole, sentences = [], []
+        for effect in model.random_effects:
+            if effect.dispersion is None:
+                continue
+            moves = effect.dispersion.jacobian(theta) != 0
+            rows = moves[:, place]
+            if rows.any() and not np.any(np.delete(moves[rows], place, axis=1)):
+                if rows.all():
+                    whole.append(effect.name)
+                else:
+                    sentences.append(f"sd of {effect.name!r} estimated at zero for some levels ({self._name(k)})")
+        return zero_sentences(model, whole, theta) + sentences
 
     def direction(self) -> str:
         """The parameter that is furthest out on its unconstrained scale, in words."""

@@ -19,6 +19,7 @@ from hlik.estimators.joint_dispersion import JointStep, Vanished, joint_step
 
 TIGHT = 1e-12  # standard errors: the last (beta, v) is solved to rounding
 MAX_HALVINGS = 30
+NEAR = 1.0  # standard errors: after a shorter step on theta estimated slopes are not estimated again
 NO_STEP = (
     "no step on the dispersion parameters gives valid variances; a linear or inverse model of a variance may reach "
     "zero inside the data: use a log link for it"
@@ -79,7 +80,9 @@ def solve(state: EQLState, tolerance: float) -> Solved:
     active = active_parameters(found.components, gone, theta.size)
     if theta.size:
         solution = gamma_glm(model, theta, found.components)
-        slope = slopes(model, spread, mean.point, mean.expected, mean.observed, found, solution)
+        slope = _kept_slopes(state, active) or slopes(
+            model, spread, mean.point, mean.expected, mean.observed, found, solution
+        )
     else:
         solution = GammaSolution(theta, (), np.zeros((0, 0)))
         slope = Slopes(np.zeros((0, 0)), np.zeros((model.n_beta, 0)), np.zeros((model.n_random, 0)), True)
@@ -116,6 +119,14 @@ def _solve_jointly(state: EQLState, tolerance: float) -> Solved:
         found.proposal,
         found,
     )
+
+
+def _kept_slopes(state: EQLState, active: np.ndarray) -> Slopes | None:
+    """The last slopes where they were estimated close to the solution: secants make up for the little that moved."""
+    last = state.solved
+    if last is None or last.slopes.exact or last.proposal.decrement >= NEAR or not np.array_equal(last.active, active):
+        return None
+    return last.slopes
 
 
 def _trail(state: EQLState, found: DispersionState, drive: np.ndarray, solution: GammaSolution, exact: bool) -> Trail:

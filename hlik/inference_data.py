@@ -22,6 +22,7 @@ from hlik.maps import LinkMap
 from hlik.model import HierarchicalModel, Parameter, Response, Variable
 from hlik.precision import InverseMap
 from hlik.report import Reported, Reporter
+from hlik.report_draws import Drawer
 
 CHAINS = 4
 LARGEST_DRAWN = 2000  # elements of a variable up to which draws are made unless asked for
@@ -150,9 +151,9 @@ def _posterior(
     own = reporter.estimate.v_chains
     chains, per_chain = (CHAINS, -(-draws // CHAINS)) if own is None else own.shape[:2]
     largest = np.iinfo(np.int64).max if draw_large else LARGEST_DRAWN
-    found, skipped = reporter.draws(chains * per_chain, rng, int(largest))
+    found, skipped = Drawer(reporter).draws(chains * per_chain, rng, int(largest))
     if own is not None:
-        real = reporter.effects_at(own.reshape(chains * per_chain, -1))
+        real = Drawer(reporter).effects_at(own.reshape(chains * per_chain, -1))
         found |= {name: values for name, values in real.items() if name in found}
     model = packer.model
     variables = {v.name: v for v in (*(p.variable for p in model.parameters), *model.deterministics)}

@@ -1,17 +1,14 @@
-"""Estimates, standard errors and draws of every named variable, on its natural and its unconstrained scale.
+"""Estimates and standard errors of every named variable, on its natural and its unconstrained scale.
 
 Everything is a smooth function of x = (beta, v, theta), whose uncertainty an `Estimate` holds: the joint one
 (`hlik.estimators.joint_errors`), or (beta, v) with precision H and theta with its own covariance, independent of each
-other as in the h-likelihood theory. Standard errors follow
-by the delta method, exact derivatives; a random effect or Deterministic that is affine in (beta, v) uses the
-joint covariance of both.
+other as in the h-likelihood theory. Standard errors follow by the delta method, exact derivatives; a random effect or
+Deterministic that is affine in (beta, v) uses the joint covariance of both. Draws: `hlik.report_draws`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,11 +18,9 @@ from hlik.graph import forms as fm
 from hlik.graph import rows as lin
 from hlik.graph.forms import Affine, Form, Mapped, Opaque
 from hlik.links import identify_inverse
-from hlik.maps import ThetaMap
 from hlik.model import RandomEffect, Unobserved, Variable
-from hlik.report_wide import WideEffects, in_scores, score_block
+from hlik.report_wide import WideEffects, score_block
 
-DRAWN_AT_ONCE = 20_000_000  # numbers: 160 MB
 ROWS_AT_ONCE = 5_000_000  # numbers: 40 MB
 MAX_GRAPH_SIZE = 2000  # elements of a Deterministic without closed form whose Jacobian is still formed
 
@@ -42,7 +37,7 @@ class Reported:
 
 
 class Reporter:
-    """Estimates, standard errors and draws from one `Estimate`."""
+    """Estimates and standard errors from one `Estimate`."""
 
     def __init__(self, estimate: Estimate):
         self.estimate = estimate
@@ -52,10 +47,10 @@ class Reporter:
         self._v = {e.name: e.index for e in self.model.random_effects}
         self._effects = {e.name: e for e in self.model.random_effects}
         self.wide = {e.name: WideEffects(estimate, e) for e in self.model.random_effects if e.wide is not None}
-        self.x = self._split(estimate.beta, estimate.v, estimate.theta)
+        self.x = self.split(estimate.beta, estimate.v, estimate.theta)
         self.x |= {name: effects.values for name, effects in self.wide.items()}
 
-    def _split(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> dict[str, np.ndarray]:
+    def split(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> dict[str, np.ndarray]:
         """Values by name; arrays may have draws in front: (..., size)."""
         parts = {name: beta[..., index] for name, index in self._beta.items()}
         parts |= {name: theta[..., index] for name, index in self._theta.items()}
@@ -101,9 +96,9 @@ class Reporter:
             own = self.estimate.beta[index]
             own_error = _deviations(self.estimate.beta_covariance)[index]
             form = self.model.forms.get(name)
-            if _is_wider(form, own):
+            if is_wider(form, own):
                 return Reported(variable, *self._affine(form), own, own_error)  # type: ignore[arg-type]
-            value, slope = _transformed(form, own)
+            value, slope = transformed(form, own)
             return Reported(variable, value, own_error * np.abs(slope), own, own_error)
         parameter = next(p for p in self.model.dispersion_parameters if p.name == name)
         assert parameter.natural is not None
@@ -143,9 +138,9 @@ class Reporter:
             error = self._error(TX, TZ, T_theta if moves else np.zeros_like(T_theta))
             return Reported(effect.variable, z, error, z, error)
         form = self.model.forms[effect.name]
-        if _is_wider(form, v):
+        if is_wider(form, v):
             return Reported(effect.variable, *self._affine(form), v, v_se)  # type: ignore[arg-type]
-        value, slope = _transformed(form, v)
+        value, slope = transformed(form, v)
         return Reported(effect.variable, value, v_se * np.abs(slope), v, v_se)
 
     def _deterministic(self, variable: Variable) -> Reported | None:
@@ -283,125 +278,8 @@ class Reporter:
             T_theta = T_theta - z[:, None] * slope
         return TX, TZ, T_theta
 
-    # ------------------------------------------------------------ draws
 
-    def draws(self, size: int, rng: np.random.Generator, largest: int) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Draws of the normal approximation, natural scale, shape (size, elements), by name.
-
-        Variables with more than `largest` elements are left out; the second result names them. Blocks of draws keep
-        the memory of what is drawn only to be left out below `DRAWN_AT_ONCE` numbers.
-        """
-        drawn = max((e.levels for e in self.model.random_effects if e.levels <= largest), default=0)
-        block = max(1, min(size, DRAWN_AT_ONCE // max(self.model.n_random, drawn, 1)))
-        parts: dict[str, list[np.ndarray]] = {}
-        skipped: list[str] = []
-        for start in range(0, size, block):
-            found, skipped = self._block_of_draws(min(block, size - start), rng, largest)
-            for name, values in found.items():
-                parts.setdefault(name, []).append(values)
-        return {
-            name: values[0] if len(values) == 1 else np.concatenate(values) for name, values in parts.items()
-        }, skipped
-
-    def _block_of_draws(
-        self, size: int, rng: np.random.Generator, largest: int
-    ) -> tuple[dict[str, np.ndarray], list[str]]:
-        beta, v = (
-            self.estimate.information.sample(rng, size) if self._needs_effects(largest) else self._beta_only(size, rng)
-        )
-        if self.estimate.covariance is None:
-            theta = self.estimate.theta + _normal_draws(self.estimate.theta_covariance, size, rng)
-        else:
-            joint = _normal_draws(self.estimate.covariance, size, rng)
-            theta = self.estimate.theta + joint[:, self.model.n_beta :]
-            moved = joint[:, : self.model.n_beta] - beta
-            beta, v = beta + moved, v - moved @ self.estimate.information.B.T if len(v) > 1 else v
-            if self.estimate.v_by_theta is not None and len(v) > 1:
-                v = v + joint[:, self.model.n_beta :] @ self.estimate.v_by_theta.T
-        v = self.estimate.v + v
-        if self.estimate.v_draws is not None and len(v) > 1:  # they move with beta as the mode does
-            chosen = self.estimate.v_draws[rng.integers(len(self.estimate.v_draws), size=size)]
-            v = chosen - beta @ self.estimate.information.B.T
-        x = self._split(self.estimate.beta + beta, v, theta)
-        for name in self._drawn_as_effects(largest):
-            effect = self._effects[name]
-            assert effect.wide is not None
-            lam = np.array([effect.dispersion.value(draw)[0] for draw in theta])  # type: ignore[union-attr]
-            x[name] = effect.wide.effects(x[name]) + effect.wide.sample_unseen(lam, rng)
-        found, skipped = {}, []
-        for variable, draw in self._drawers(x, theta):
-            if variable.size > largest:
-                skipped.append(variable.name)
-            else:
-                found[variable.name] = draw()
-        return found, skipped
-
-    def effects_at(self, v: np.ndarray) -> dict[str, np.ndarray]:
-        """Random effects on their natural scale at draws of v (draws, q), parameters at the estimate, by name."""
-        beta, theta = (np.tile(part, (len(v), 1)) for part in (self.estimate.beta, self.estimate.theta))
-        x = self._split(beta, v, theta)
-        return {effect.name: self._effect_draws(effect, x, theta) for effect in self.model.random_effects}
-
-    def _needs_effects(self, largest: int) -> bool:
-        return any(e.levels <= largest for e in self.model.random_effects) or any(
-            d.size <= largest for d in self.model.deterministics
-        )
-
-    def _drawn_as_effects(self, largest: int) -> list[str]:
-        """The wide terms whose effects, not only scores, are needed in draws of variables of up to `largest`."""
-        named = {name: effects.wide for name, effects in self.wide.items()}
-        small = [v.name for v in self.model.deterministics if v.size <= largest]
-        needed = {name for name, effects in self.wide.items() if effects.wide.size <= largest}
-        for variable in small:
-            form = self.model.forms[variable]
-            if isinstance(form, Affine | Mapped) and in_scores(form, named) is None:
-                needed |= form.inputs & named.keys()
-        return sorted(needed)
-
-    def _drawn_form(self, form: Affine | Mapped, x: dict[str, np.ndarray]) -> Affine | Mapped:
-        """The form in terms of what was drawn: scores of those wide terms whose effects were not."""
-        scores = {name: e.wide for name, e in self.wide.items() if x[name].shape[-1] != e.wide.size}
-        return in_scores(form, scores) or form  # type: ignore[return-value]
-
-    def _beta_only(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draws of beta where no random effect is drawn."""
-        beta = _normal_draws(self.estimate.beta_covariance, size, rng)
-        return beta, np.zeros((1, self.model.n_random))
-
-    def _drawers(self, x: dict[str, np.ndarray], theta: np.ndarray) -> list[tuple[Variable, Callable[[], np.ndarray]]]:
-        drawers: list[tuple[Variable, Callable[[], np.ndarray]]] = []
-        for p in self.model.parameters:
-            if p.natural is None:
-                drawers.append((p.variable, partial(_natural, self.model.forms.get(p.name), p.name, x)))
-            else:
-                drawers.append((p.variable, partial(_values, p.natural, theta)))
-        for e in self.model.random_effects:
-            drawers.append((e.variable, partial(self._effect_draws, e, x, theta)))
-        for d in self.model.deterministics:
-            form = self.model.forms[d.name]
-            if isinstance(form, Affine | Mapped):
-                drawers.append((d, partial(evaluate_draws, self._drawn_form(form, x), x)))
-            elif set(form.inputs) <= set(self._theta):  # type: ignore[union-attr]
-                drawers.append((d, partial(self._theta_draws, d, theta)))
-        return drawers
-
-    def _effect_draws(self, effect: RandomEffect, x: dict[str, np.ndarray], theta: np.ndarray) -> np.ndarray:
-        if effect.location is not None:
-            return evaluate_draws(self.model.forms[effect.name], x)  # type: ignore[arg-type]
-        if effect.scale_map is not None:
-            return x[effect.name] / np.array([effect.scale_map.value(t) for t in theta])
-        if effect.root is not None:
-            return np.array([effect.root.whitened(v, t) for v, t in zip(x[effect.name], theta, strict=False)])
-        return _natural(self.model.forms[effect.name], effect.name, x)
-
-    def _theta_draws(self, variable: Variable, theta: np.ndarray) -> np.ndarray:
-        form = self.model.forms[variable.name]
-        names = sorted(form.inputs)  # type: ignore[union-attr]
-        graph = self.model.graph_maps[variable.name](names)
-        return np.array([graph.value(np.concatenate([t[self._theta[name]] for name in names])) for t in theta])
-
-
-def _transformed(form: Form | None, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def transformed(form: Form | None, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Natural values and their slopes for values of a value variable; the identity for a form without function."""
     if not isinstance(form, Mapped):
         return own, np.ones_like(own)
@@ -411,19 +289,9 @@ def _transformed(form: Form | None, own: np.ndarray) -> tuple[np.ndarray, np.nda
     return form.function(eta), derivative(form, eta) * slope_in
 
 
-def _is_wider(form: Form | None, own: np.ndarray) -> bool:
+def is_wider(form: Form | None, own: np.ndarray) -> bool:
     """Whether a variable has more elements than its value variable, as one that sums to zero."""
     return isinstance(form, Affine) and form.offset.size > own.shape[-1]
-
-
-def _natural(form: Form | None, name: str, x: dict[str, np.ndarray]) -> np.ndarray:
-    """Draws of a variable from draws of its value variable."""
-    return evaluate_draws(form, x) if _is_wider(form, x[name]) else _transformed(form, x[name])[0]  # type: ignore[arg-type]
-
-
-def _values(found: ThetaMap, theta: np.ndarray) -> np.ndarray:
-    """A map at many draws of theta, shape (draws, m)."""
-    return np.array([found.value(draw) for draw in theta])
 
 
 def derivative(form: Mapped, eta: np.ndarray) -> np.ndarray:
@@ -438,16 +306,6 @@ def derivative(form: Mapped, eta: np.ndarray) -> np.ndarray:
     return (8 * (f(eta + step) - f(eta - step)) - (f(eta + 2 * step) - f(eta - 2 * step))) / (12 * step)
 
 
-def evaluate_draws(form: Affine | Mapped, x: dict[str, np.ndarray]) -> np.ndarray:
-    """A form at draws of its variables, shape (draws, elements)."""
-    affine = form if isinstance(form, Affine) else form.affine
-    total = affine.offset.ravel()[None, :]
-    for name, rows in affine.rows.items():
-        matrix = lin.to_dense(rows) if isinstance(rows, lin.Dense | lin.Wide) else lin.to_csr(rows)
-        total = total + (matrix @ x[name].T).T
-    return total if isinstance(form, Affine) else form.function(total)
-
-
 def _deviations(covariance: np.ndarray) -> np.ndarray:
     """Square roots of its diagonal; NaN where that is negative, as at a boundary."""
     variance = np.diag(covariance)
@@ -460,16 +318,3 @@ def _spread(jacobian: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     part = jacobian[:, moves]
     variance = np.einsum("ij,jk,ik->i", part, covariance[np.ix_(moves, moves)], part)
     return np.sqrt(np.where(variance >= 0, variance, np.nan))
-
-
-def _normal_draws(covariance: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws from N(0, covariance), shape (size, k); elements without covariance stay at zero."""
-    k = covariance.shape[0]
-    draws = np.zeros((size, k))
-    known = np.isfinite(np.diag(covariance))
-    if known.any():
-        part = covariance[np.ix_(known, known)]
-        values, vectors = np.linalg.eigh(part)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        draws[:, known] = rng.standard_normal((size, int(known.sum()))) @ root.T
-    return draws

@@ -32,7 +32,7 @@ def finish_laplace(state: MaximumState) -> Estimate:
     psi, hessian = _polished(state, active)
     mode = objective.mode(psi)
     covariance = _inverse(hessian, active)
-    full = _full_information(objective.profile.likelihood, mode)
+    full = full_information(objective.profile.likelihood, mode)
     p = model.n_beta
     errors = joint_errors(objective.profile, mode, full, covariance)
     joint = errors.covariance
@@ -48,8 +48,8 @@ def finish_laplace(state: MaximumState) -> Estimate:
         v_by_theta=errors.v_by_theta,
         information=full,
         likelihood=state.settings.likelihood_name,
-        scalars=_scalars(objective.profile, mode, full),
-        diagnostics=_diagnostics(unpenalised(model), mode),
+        scalars=scalars_at(objective.profile, mode, full),
+        diagnostics=diagnostics_at(unpenalised(model), mode),
     )
 
 
@@ -84,13 +84,13 @@ def _inverse(hessian: np.ndarray, active: np.ndarray) -> np.ndarray:
     return covariance
 
 
-def _full_information(likelihood: HLikelihood, mode: Mode) -> Bordered:
+def full_information(likelihood: HLikelihood, mode: Mode) -> Bordered:
     """H in (beta, v) with the observed weights."""
     system = BorderedSystem(likelihood.X, likelihood.Z, likelihood.prior_pattern, weights_may_be_negative=True)
     return system.factor(mode.point.weight, mode.point.random_weight)
 
 
-def _scalars(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]:
+def scalars_at(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]:
     """Log-likelihoods and criteria; densities of parameters count in ``log_likelihood`` alone."""
     likelihood, model, point = profile.likelihood, profile.likelihood.model, mode.point
     penalty, found = model.penalty, {"log_likelihood": mode.value}
@@ -102,7 +102,7 @@ def _scalars(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]:
         found_point = likelihood.at(point.beta, point.v, point.theta)
         assert found_point is not None
         point = found_point
-        full = _full_information(likelihood, Mode(point, full, mode.value))
+        full = full_information(likelihood, Mode(point, full, mode.value))
         unpenalised_value = mode.value - log_prior
         if profile.integrate_beta:  # the prior of beta is in the integral
             unpenalised_value = Profile(likelihood, True).mode(point.theta, point.beta, point.v).value
@@ -131,7 +131,7 @@ def _scalars(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]:
     }
 
 
-def _diagnostics(model: HierarchicalModel, mode: Mode) -> Diagnostics | None:
+def diagnostics_at(model: HierarchicalModel, mode: Mode) -> Diagnostics | None:
     """The augmented model's residuals and leverages at the estimate, where all families are known."""
     if any(r.family is None for r in model.responses) or any(e.family is None for e in model.random_effects):
         return None

@@ -37,13 +37,13 @@ def start_psi(
     settings = EQL(max_iterations=15)
     plain = unpenalised(model)
     if settings.obstacles(plain):
-        return _plain(likelihood, integrate_beta, start)
+        return plain_start(likelihood, integrate_beta, start)
     try:
         # without their prior densities parameters may be infinite: EQL then divides by zero
         with np.errstate(divide="warn" if plain is model else "raise"):
             estimate = _by_eql(settings, plain, start, rng)
     except (ModelError, np.linalg.LinAlgError, FloatingPointError):
-        return _plain(likelihood, integrate_beta, start)
+        return plain_start(likelihood, integrate_beta, start)
     theta, beta = estimate.theta.copy(), estimate.beta.copy()
     for parameter in model.dispersion_parameters:  # values the user gave are not replaced by EQL's
         if parameter.name in start:
@@ -67,7 +67,7 @@ def _by_eql(
     return settings.finish(state)
 
 
-def _plain(likelihood: HLikelihood, integrate_beta: bool, start: dict[str, np.ndarray]) -> Start:
+def plain_start(likelihood: HLikelihood, integrate_beta: bool, start: dict[str, np.ndarray]) -> Start:
     """theta as given or zero (scales of one), and beta at the joint mode of h for it."""
     model = likelihood.model
     v, known = likelihood.start_v(), not model.obstacles

@@ -10,9 +10,7 @@ import numpy as np
 from hlik.adjusted_profile import Profile
 from hlik.errors import ModelError
 from hlik.estimators.base import Estimate
-from hlik.estimators.laplace_finish import _diagnostics as diagnostics_at
-from hlik.estimators.laplace_finish import _full_information as full_information
-from hlik.estimators.laplace_finish import _scalars as scalars_at
+from hlik.estimators.laplace_finish import diagnostics_at, full_information, scalars_at
 from hlik.estimators.mcem_boundary import active
 from hlik.estimators.mcem_louis import Louis, louis_at
 from hlik.samplers.base import Draws

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hlik.estimators.base import Estimate
-from hlik.estimators.laplace_finish import _diagnostics as diagnostics_at
-from hlik.estimators.laplace_finish import _full_information as full_information
-from hlik.estimators.laplace_finish import _scalars as scalars_at
+from hlik.estimators.laplace_finish import diagnostics_at, full_information, scalars_at
 from hlik.importance import ImportanceLikelihood
 from hlik.importance_diagnostics import weights_at
 from hlik.importance_maximum import Maximum

@@ -12,8 +12,7 @@ from hlik.estimators.base import RUNNING, Estimate
 from hlik.estimators.eql import EQL
 from hlik.estimators.laplace import Laplace
 from hlik.estimators.laplace_objective import Objective, active_parameters
-from hlik.estimators.laplace_start import _plain as plain_start
-from hlik.estimators.laplace_start import start_psi
+from hlik.estimators.laplace_start import plain_start, start_psi
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
 
@@ -27,9 +26,7 @@ class Begin:
     psi: np.ndarray
     v: np.ndarray
     covariance: np.ndarray
-    zero: np.ndarray | None = (
-        None  # psi with Laplace's values for variances at zero, NaN elsewhere; None: there are none
-    )
+    zero: np.ndarray | None = None  # psi with Laplace's values for variances at zero, NaN elsewhere
 
 
 def begin(likelihood: HLikelihood, initial: str, start: dict[str, np.ndarray], rng: np.random.Generator) -> Begin:

@@ -12,7 +12,7 @@ import pymc as pm
 
 from hlik.errors import ModelError
 from hlik.formula.build import ROWS
-from hlik.formula.formulas import FormulaDesign
+from hlik.formula.design import FormulaDesign
 from hlik.formula.groups import Factor
 from hlik.formula.spec import RandomTerm, variable_name
 

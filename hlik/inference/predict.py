@@ -12,7 +12,8 @@ import scipy.sparse as sp
 from scipy import stats
 
 from hlik.errors import ModelError
-from hlik.inference.predictor import Predictor, read_predictor
+from hlik.inference.predictor import Predictor
+from hlik.inference.read_predictor import read_predictor
 from hlik.inference.restore import Restored, restore
 
 RANDOM = ("conditional", "new", "zero", "marginal")

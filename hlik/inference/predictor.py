@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import arviz as az
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
 from hlik.errors import ModelError
-from hlik.graph import forms as fm
 from hlik.graph import rows as lin
-from hlik.graph.at_data import Target, model_at, read_target
-from hlik.graph.describe import labels_of
-from hlik.graph.find_link import linked
-from hlik.graph.forms import Affine, Mapped
-from hlik.graph.read import as_pymc
+from hlik.graph.at_data import Target
+from hlik.graph.forms import Affine
 from hlik.inference.averages import Entries, average
 from hlik.inference.prior_variance import row_variance
-from hlik.inference.restore import Restored, held_fixed
-from hlik.inference.tables import model_of, response_label
-from hlik.links import LINKS
-from hlik.model import RandomEffect, Variable
-from hlik.report import derivative
+from hlik.inference.restore import Restored
+from hlik.model import RandomEffect
 
 PARTS = ("observed", "unobserved")  # of a masked response, as PyMC calls them
 LARGEST_GRAPH = 4_000_000  # entries of the Jacobian of a mean without closed form
@@ -203,136 +194,3 @@ def _one_a_row(block: sp.csr_array) -> list[tuple[np.ndarray, np.ndarray]]:
         z[has], level[has] = block.data[block.indptr[:-1][has] + k], block.indices[block.indptr[:-1][has] + k]
         found.append((z, level))
     return found
-
-
-def read_predictor(
-    model: Any,
-    idata: az.InferenceData,
-    fitted: Restored,
-    data: Mapping[str, Any] | pd.DataFrame | None,
-    coords: Mapping[str, Any],
-    response: str | None,
-) -> Predictor:
-    """Read what is predicted at the data."""
-    pymc_model = as_pymc(model)
-    name = _chosen(pymc_model, idata, response)
-    resized = data is not None or bool(coords)
-    if resized:
-        values, labels = _containers(pymc_model, data)
-        here = model_at(pymc_model, values, labels | dict(coords))
-    else:
-        here = pymc_model
-    described = model_of(idata)
-    theta = [p.name for p in fitted.model.dispersion_parameters if p.name in pymc_model.named_vars]
-    target = read_target(
-        here,
-        name,
-        random=[effect["name"] for effect in described["random_effects"]],
-        theta=theta,
-        fixed=held_fixed(idata),
-        resized=resized,
-    )
-    _check_parameters(fitted, target)
-    known, position, centre, start = _match_levels(fitted, target)
-    affine, inverse, slope, link = _functions(name, target)
-    return Predictor(name, target, _labels(name, target), known, position, centre, start, affine, inverse, slope, link)
-
-
-def _chosen(model: Any, idata: az.InferenceData, response: str | None) -> str:
-    described = model_of(idata)["responses"]
-    names = [response_label(r) for r in described]
-    if response is None:
-        if len(names) > 1:
-            raise ModelError(f"The model has several responses, {', '.join(names)}: say which with response=.")
-        return names[0]
-    others = [d.name for d in model.deterministics if d.name not in names]
-    others += [f"{response_label(r)}_{part}" for r in described if r.get("missing") for part in PARTS]
-    if response not in names + others:
-        raise ModelError(f"No response or Deterministic is called {response!r}: there are {names + others}.")
-    return response
-
-
-def _containers(model: Any, data: Mapping[str, Any] | pd.DataFrame | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values of data containers, and labels of dims: of a formula model as its formula codes the data frame."""
-    if data is None:
-        return {}, {}
-    if not isinstance(data, pd.DataFrame):
-        return dict(data), {}
-    from hlik.formula.new_data import has_formula, new_data
-
-    if has_formula(model):
-        coded = new_data(model, data)
-        return dict(coded.values), dict(coded.coords)
-    names = [variable.name for variable in model.data_vars if variable.name in data.columns]
-    if not names:
-        raise ModelError(
-            f"No column of the DataFrame ({', '.join(map(str, data.columns))}) is a pm.Data container of the model: "
-            f"these are {[v.name for v in model.data_vars]}."
-        )
-    return {name: data[name].to_numpy() for name in names}, {}
-
-
-def _check_parameters(fitted: Restored, target: Target) -> None:
-    for parameter in fitted.model.parameters:
-        there = target.labels.get(parameter.name)
-        if there is not None and len(there) != parameter.index.stop - parameter.index.start:
-            raise ModelError(
-                f"Parameter {parameter.name!r} has {len(there)} elements at these data, and "
-                f"{parameter.index.stop - parameter.index.start} in the fit: only random effects can have new levels."
-            )
-
-
-def _match_levels(fitted: Restored, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, slice]]:
-    """For each level at the data: whether the fit had it, its place in v, its neutral value; and the terms' slices."""
-    known, position, centre = [np.zeros(0, bool)], [np.zeros(0, int)], [np.zeros(0)]
-    start: dict[str, slice] = {}
-    begin = 0
-    for levels in target.effects:
-        effect = next(e for e in fitted.model.random_effects if e.name == levels.name)
-        if effect.wide is not None:
-            raise ModelError(
-                f"predict does not take random effect {effect.name!r}, which has more elements than observations: its "
-                f"part of the linear predictor at other data is Z_new @ idata.estimates[{effect.name!r}].values."
-            )
-        old = labels_of(fitted.model.coords, effect.variable, effect.name)
-        if tuple(old) == levels.labels:
-            place = np.arange(effect.size)
-        elif effect.variable.shape != effect.variable.unconstrained_shape:
-            raise ModelError(f"The levels of {effect.name!r} sum to zero: it cannot have others than those of the fit.")
-        else:
-            place = pd.Index(old).get_indexer(pd.Index(levels.labels))
-        known.append(place >= 0)
-        position.append(np.where(place >= 0, place + effect.index.start, 0))
-        centre.append(np.full(place.size, 0.0 if effect.family is None else effect.family.mode))
-        start[levels.name] = slice(begin, begin + place.size)
-        begin += place.size
-    return np.concatenate(known), np.concatenate(position), np.concatenate(centre), start
-
-
-def _functions(name: str, target: Target) -> tuple[Affine | None, Any, Any, Any]:
-    """The affine form, and mu(eta), its slope, and eta(mu); identities where there is no single predictor."""
-    form = target.form
-    identity = LINKS["identity"]
-    if target.graph is not None:
-        return None, identity.inverse, np.ones_like, identity.link
-    found = linked(form)
-    if found is not None:
-        affine, link = found
-        return (
-            fm.broadcast(affine, target.shape),
-            link.inverse,
-            lambda eta: np.broadcast_to(link.inverse_derivatives(eta, 1)[1], np.shape(eta)),
-            link.link,
-        )
-    assert isinstance(form, Mapped)
-    affine = fm.broadcast(form.affine, target.shape)
-
-    def no_inverse(mu: np.ndarray) -> np.ndarray:
-        raise ModelError(f"The link of {name!r} is not known to hlik: its average has no scale of the predictor.")
-
-    return affine, form.function, lambda eta: derivative(form, eta), no_inverse
-
-
-def _labels(name: str, target: Target) -> list[str]:
-    variable = Variable(name, name, target.shape, target.dims, target.shape)
-    return labels_of(target.coords, variable, name)

@@ -10,7 +10,7 @@ import pytest
 from scipy import optimize, stats
 
 import hlik
-from hlik.inference.compare import half_sample_mode
+from hlik.inference.compare_marginals import half_sample_mode
 from models import bacteria
 
 GROUP = np.repeat(np.arange(8), 6)

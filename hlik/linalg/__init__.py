@@ -10,7 +10,7 @@ when a large system is met (`on_compile` tells). BLAS is held at one thread mean
 
 Where to read what:
 
-- `cholesky`: the public classes, and which of the kernels is chosen; `diagonal`, `dense`, `sparse`: the kernels seen
+- `cholesky`: which of the kernels is chosen; `factor`: what comes out; `diagonal`, `dense`, `sparse`: the kernels seen
   from Python; `ordering`: which ordering is chosen; `quadratic`: entries of A^-1 off the pattern;
 - `bordered`, `border`: the bordered system; `products`: the ways to form Z'WZ and to go back to the rows;
 - `kernels`: the compiled code, one algorithm a file;
@@ -18,9 +18,10 @@ Where to read what:
 """
 
 from .bordered import Bordered, BorderedSystem
-from .cholesky import Factor, SparseCholesky, Symbolic, analyze
+from .cholesky import SparseCholesky, analyze
 from .compiled import on_compile
 from .errors import NotPositiveDefinite
+from .factor import Factor, Symbolic
 from .patterns import LowerPattern, lower_pattern, lower_values, symmetric_matrix
 from .threads import set_blas_threads
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .border import BorderFactor, border_columns, border_prior, border_threshold
-from .cholesky import Factor, Kernel, analyze
+from .cholesky import Kernel, analyze
+from .factor import Factor
 from .patterns import Float, LowerPattern, canonical_rows, check_finite, find_entries, lower_pattern
 from .products import border_quadratics, choose_products, row_chunks, union_pattern
 from .threads import limited_blas

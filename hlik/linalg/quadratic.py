@@ -14,7 +14,7 @@ from .patterns import Float, Int64, find_entries
 from .products import count_pairs, pairs_within_rows
 
 if TYPE_CHECKING:
-    from .cholesky import Factor
+    from .factor import Factor
 
 SOLVE_ENTRIES = 4_000_000
 """Entries of a dense block of right-hand sides: 32 MB."""

@@ -132,16 +132,16 @@ class SupernodalLower:
         """Diagonal of L, shape (q,)."""
         structure = self.structure
         out = np.empty(structure.size)
-        kernels("supernodal").diagonal(structure.first, structure.row_ptr, structure.value_ptr, self.values, out)
+        kernels("supernodal_solves").diagonal(structure.first, structure.row_ptr, structure.value_ptr, self.values, out)
         return out
 
     def forward(self, block: Float) -> Float:
         """L^-1 block, shape (q, k); the block is overwritten."""
-        return self._solve(kernels("supernodal").forward, block)
+        return self._solve(kernels("supernodal_solves").forward, block)
 
     def backward(self, block: Float) -> Float:
         """L^-T block, shape (q, k); the block is overwritten."""
-        return self._solve(kernels("supernodal").backward, block)
+        return self._solve(kernels("supernodal_solves").backward, block)
 
     def inverse_values(self) -> Float:
         """The inverse on the pattern of L; the upper triangles of the diagonal blocks too."""

@@ -1,152 +1,19 @@
 """Approximate minimum degree ordering.
 
-Amestoy, Davis & Duff (1996), SIAM J. Matrix Anal. Appl. 17, 886-905, whose names are used here. Eliminating a
-column makes its neighbours adjacent to each other. The quotient graph stores that clique as one *element*
-instead of its edges:
-
-- a live variable i has a list of elements, then a list of variables it still touches directly;
-- an element e has a list L_e of variables; L_me is that of the newest pivot;
-- variables with equal lists are merged into one supervariable with a *weight*, the number of columns in it
-  (0: merged into its representative or eliminated);
-- the degree of i is bounded by |A_i| + |L_me minus i| + sum over its other elements e of |L_e minus L_me|,
-  where all the |L_e minus L_me| come out of one pass over L_me.
+Amestoy, Davis & Duff (1996), SIAM J. Matrix Anal. Appl. 17, 886-905, whose names are used here and in `quotient_graph`,
+which describes the data structure. The degree of a variable i is bounded by |A_i| + |L_me minus i| + the sum over its
+other elements e of |L_e minus L_me|, where all the |L_e minus L_me| come out of one pass over L_me.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 
 from ._jit import INT32, INT32_OUT, INT64, SIZE, compiled, inlined, inner
 from ._types import Int32, Int64
-
-
-class _Graph(NamedTuple):
-    """Quotient graph. The lists are in a separate array, from ``start[i]`` on; elements come first in a variable's.
-
-    Loops take the arrays out of the tuple first: numba counts a reference at every access to a field.
-    """
-
-    start: Int64
-    length: Int64  # of the list; 0 for what is dead
-    n_elements: Int64  # of them elements
-    weight: Int64  # columns in the supervariable; negative while in L_me
-    degree: Int64  # bound on the external degree of a variable; |L_e| of an element
-    outside: Int64  # of element e: stamp + |L_e minus L_me|; 0 when absorbed
-    representative: Int32  # what a merged variable or a mass-eliminated one went into, or -1
-
-
-class _DegreeLists(NamedTuple):
-    """Doubly linked lists of the variables of every degree."""
-
-    head: Int32
-    following: Int32
-    preceding: Int32
-
-
-@inner
-def _quotient_graph(indptr: Int64, indices: Int32) -> tuple[_Graph, Int32, int]:
-    """The graph before any elimination, its lists, and the length used of them."""
-    n = len(indptr) - 1
-    length = np.zeros(n, np.int64)
-    for j in range(n):
-        for e in range(indptr[j], indptr[j + 1]):
-            i = indices[e]
-            if i != j:
-                length[i] += 1
-                length[j] += 1
-    start = np.zeros(n, np.int64)
-    for j in range(1, n):
-        start[j] = start[j - 1] + length[j - 1]
-    used = int(length.sum())
-    lists = np.empty(used + used // 2 + 4 * n + 16, np.int32)
-    free = start.copy()
-    for j in range(n):
-        for e in range(indptr[j], indptr[j + 1]):
-            i = indices[e]
-            if i != j:
-                lists[free[i]] = j
-                lists[free[j]] = i
-                free[i] += 1
-                free[j] += 1
-    graph = _Graph(
-        start,
-        length,
-        np.zeros(n, np.int64),
-        np.ones(n, np.int64),
-        length.copy(),
-        np.ones(n, np.int64),
-        np.full(n, -1, np.int32),
-    )
-    return graph, lists, used
-
-
-@inner
-def _start_queue(graph: _Graph, queue: _DegreeLists, pivots: Int32, dense: int) -> tuple[int, int]:
-    """Queue the variables by degree; set dense ones aside and eliminate isolated ones at once.
-
-    Returns the numbers of pivots so far and of columns dealt with.
-    """
-    degree = graph.degree
-    n_pivots = 0
-    done = 0
-    for i in range(len(degree)):
-        if degree[i] > dense:
-            graph.weight[i] = 0
-            graph.length[i] = 0
-            done += 1
-        elif degree[i] == 0:
-            graph.outside[i] = 0
-            pivots[n_pivots] = i
-            n_pivots += 1
-            done += 1
-        else:
-            _insert(queue, i, degree[i])
-    return n_pivots, done
+from .quotient_graph import DegreeLists, Graph, insert, make_room, quotient_graph, remove, start_queue
 
 
 @inlined
-def _insert(queue: _DegreeLists, i: int, degree: int) -> None:
-    head = queue.head[degree]
-    queue.following[i] = head
-    queue.preceding[i] = -1
-    if head != -1:
-        queue.preceding[head] = i
-    queue.head[degree] = i
-
-
-@inlined
-def _remove(queue: _DegreeLists, i: int, degree: int) -> None:
-    before, after = queue.preceding[i], queue.following[i]
-    if before == -1:
-        queue.head[degree] = after
-    else:
-        queue.following[before] = after
-    if after != -1:
-        queue.preceding[after] = before
-
-
-@inlined
-def _make_room(graph: _Graph, lists: Int32, used: int, me: int) -> tuple[Int32, int]:
-    """Lists with room for the new element, moved together into a new array if the old one is full."""
-    needed = graph.length[me]
-    for x in range(graph.start[me], graph.start[me] + graph.n_elements[me]):
-        needed += graph.length[lists[x]]
-    if used + needed <= len(lists):
-        return lists, used
-    alive = graph.length.sum()
-    moved = np.empty(max(len(lists), 2 * (alive + needed)), np.int32)
-    used = 0
-    for i in range(len(graph.start)):
-        first = graph.start[i]
-        for x in range(graph.length[i]):
-            moved[used + x] = lists[first + x]
-        graph.start[i] = used
-        used += graph.length[i]
-    return moved, used
-
-
-@inlined
-def _new_element(graph: _Graph, queue: _DegreeLists, lists: Int32, used: int, me: int) -> int:
+def _new_element(graph: Graph, queue: DegreeLists, lists: Int32, used: int, me: int) -> int:
     """Eliminate ``me``: append L_me, the union of its variables and its elements' variables, and absorb those elements.
 
     Takes the variables of L_me out of the queue and makes their weights negative. Returns the length used.
@@ -172,7 +39,7 @@ def _new_element(graph: _Graph, queue: _DegreeLists, lists: Int32, used: int, me
                 weight[i] = -weight[i]
                 lists[used] = i
                 used += 1
-                _remove(queue, i, degree[i])
+                remove(queue, i, degree[i])
         if t < n_own:
             outside[element] = 0
             length[element] = 0
@@ -185,7 +52,7 @@ def _new_element(graph: _Graph, queue: _DegreeLists, lists: Int32, used: int, me
 
 
 @inlined
-def _count_outside(graph: _Graph, lists: Int32, first: int, end: int, stamp: int) -> None:
+def _count_outside(graph: Graph, lists: Int32, first: int, end: int, stamp: int) -> None:
     """For every element e next to L_me: outside[e] = stamp + |L_e minus L_me|."""
     start, n_elements = graph.start, graph.n_elements
     weight, degree, outside = graph.weight, graph.degree, graph.outside
@@ -202,15 +69,7 @@ def _count_outside(graph: _Graph, lists: Int32, first: int, end: int, stamp: int
 
 @inlined
 def _update_degrees(
-    graph: _Graph,
-    lists: Int32,
-    first: int,
-    end: int,
-    me: int,
-    stamp: int,
-    bucket: Int32,
-    chain: Int32,
-    hashes: Int64,
+    graph: Graph, lists: Int32, first: int, end: int, me: int, stamp: int, bucket: Int32, chain: Int32, hashes: Int64
 ) -> None:
     """Rewrite the lists of the variables of L_me with ``me`` in front, bound their degrees, hash their lists.
 
@@ -267,7 +126,7 @@ def _update_degrees(
 
 
 @inlined
-def _eliminate_with(graph: _Graph, i: int, me: int) -> None:
+def _eliminate_with(graph: Graph, i: int, me: int) -> None:
     """Mass elimination: i of L_me becomes part of the pivot."""
     graph.representative[i] = me
     graph.degree[me] += graph.weight[i]  # both weights are negative now
@@ -279,7 +138,7 @@ def _eliminate_with(graph: _Graph, i: int, me: int) -> None:
 
 @inlined
 def _merge_indistinguishable(
-    graph: _Graph,
+    graph: Graph,
     lists: Int32,
     first: int,
     end: int,
@@ -318,7 +177,7 @@ def _merge_indistinguishable(
 
 
 @inlined
-def _same_lists(graph: _Graph, lists: Int32, i: int, j: int, seen: Int64, stamp: int) -> bool:
+def _same_lists(graph: Graph, lists: Int32, i: int, j: int, seen: Int64, stamp: int) -> bool:
     """Whether j's list holds the members of i's, which are marked with the stamp."""
     start, length = graph.start, graph.length
     if length[j] != length[i] or graph.n_elements[j] != graph.n_elements[i]:
@@ -331,7 +190,7 @@ def _same_lists(graph: _Graph, lists: Int32, i: int, j: int, seen: Int64, stamp:
 
 @inlined
 def _requeue(
-    graph: _Graph, queue: _DegreeLists, lists: Int32, first: int, end: int, me: int, remaining: int, lowest: int
+    graph: Graph, queue: DegreeLists, lists: Int32, first: int, end: int, me: int, remaining: int, lowest: int
 ) -> tuple[int, int]:
     """Put what is left of L_me back into the queue with its new degrees, and drop the rest from the list.
 
@@ -347,7 +206,7 @@ def _requeue(
         weight[i] = columns
         bound = max(0, min(degree[i] + degree[me] - columns, remaining - columns))
         degree[i] = bound
-        _insert(queue, i, bound)
+        insert(queue, i, bound)
         lowest = min(lowest, bound)
         lists[kept] = i
         kept += 1
@@ -393,10 +252,10 @@ def minimum_degree(indptr: Int64, indices: Int32, dense: int) -> Int32:
     Columns with more than ``dense`` neighbours are left out of the elimination and ordered last.
     """
     n = len(indptr) - 1
-    graph, lists, used = _quotient_graph(indptr, indices)
-    queue = _DegreeLists(np.full(n + 1, -1, np.int32), np.full(n, -1, np.int32), np.full(n, -1, np.int32))
+    graph, lists, used = quotient_graph(indptr, indices)
+    queue = DegreeLists(np.full(n + 1, -1, np.int32), np.full(n, -1, np.int32), np.full(n, -1, np.int32))
     pivots = np.empty(n, np.int32)
-    n_pivots, eliminated = _start_queue(graph, queue, pivots, dense)
+    n_pivots, eliminated = start_queue(graph, queue, pivots, dense)
     bucket, chain = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
     hashes, seen = np.zeros(n, np.int64), np.zeros(n, np.int64)
     stamp = 2
@@ -405,8 +264,8 @@ def minimum_degree(indptr: Int64, indices: Int32, dense: int) -> Int32:
         while queue.head[lowest] == -1:
             lowest += 1
         me = queue.head[lowest]
-        _remove(queue, me, lowest)
-        lists, used = _make_room(graph, lists, used, me)
+        remove(queue, me, lowest)
+        lists, used = make_room(graph, lists, used, me)
         first = used
         used = _new_element(graph, queue, lists, used, me)
         pivots[n_pivots] = me

@@ -14,7 +14,7 @@ import numpy as np
 from ._jit import FLOAT, FLOAT_OUT, INT32, INT64, VOID, compiled, inlined, inner
 from ._types import Float, Int32, Int64
 from .blas import N, R, T, gemm, potri, symm_left, trsm
-from .supernodal import NARROW, Blocks
+from .supernodes import NARROW, Blocks
 
 SEARCH_RATIO = 12
 """Rows are found by bisection where the target has more than so many times as many."""

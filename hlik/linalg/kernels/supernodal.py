@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import FLOAT, FLOAT_OUT, INT32, INT64, SIZE, VOID, compiled, inlined, inner
+from ._jit import FLOAT_OUT, INT32, INT64, SIZE, compiled, inlined, inner
 from ._types import Float, Int32, Int64
 from .blas import N, R, T, gemm, potrf, trsm
+from .supernodes import NARROW, Blocks, longest_rows
 
 STRIP = 128
 """Columns of a descendant's update computed at once: bounds the workspace, leaves out most of the upper triangle."""
@@ -22,24 +23,8 @@ STRIP = 128
 SMALL_UPDATE = 256
 """Multiplications below which plain loops are faster than a call of gemm."""
 
-NARROW = 4
-"""Supernodes of up to so many columns are treated with plain loops."""
-
 PANEL = 128
 """Columns of a wide supernode updated together by all its narrow descendants, so that they stay in cache."""
-
-
-class Blocks(NamedTuple):
-    """Pattern of L, as the head of `supernodes` describes it.
-
-    Loops take the arrays out of the tuple first: numba counts a reference at every access to a field.
-    """
-
-    first: Int32
-    row_ptr: Int64
-    rows: Int32
-    value_ptr: Int64
-    owner: Int32
 
 
 class _Waiting(NamedTuple):
@@ -220,16 +205,6 @@ def _factorise_block(blas: Int64, n_rows: int, n_columns: int, L: Float, begin: 
     return n_columns
 
 
-@inner
-def _longest_rows(first: Int32, row_ptr: Int64) -> int:
-    """Rows of the longest supernode that has more than one column."""
-    longest = 1
-    for s in range(len(first) - 1):
-        if first[s + 1] - first[s] > 1:
-            longest = max(longest, int(row_ptr[s + 1] - row_ptr[s]))
-    return longest
-
-
 @compiled(SIZE(INT64, INT32, INT64, INT32, INT64, INT32, FLOAT_OUT))
 def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, owner: Int32, L: Float) -> int:
     """Replace the lower triangle of A, spread over L's pattern, by L. Returns how many first pivots were positive."""
@@ -242,7 +217,7 @@ def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr:
         np.empty(n, np.int32),
         np.empty(n, np.int32),
         np.empty(n_supernodes, np.int32),
-        np.empty(_longest_rows(first, row_ptr) * STRIP),
+        np.empty(longest_rows(first, row_ptr) * STRIP),
     )
     for s in range(n_supernodes):
         _update(blas, blocks, waiting, L, s, workspace)
@@ -252,76 +227,3 @@ def factorise(blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr:
             return first[s] + good
         _wait(blocks, waiting, s, n_columns)
     return n
-
-
-# The solves see a block of k right-hand sides (n, k), stored by rows, as its transpose (k, n) stored by
-# columns: rows first[s] .. first[s + 1] - 1 are then a matrix (k, columns of s) that lies together in memory.
-
-
-@compiled(VOID(INT64, INT32, INT64, INT32, INT64, FLOAT, FLOAT_OUT, SIZE))
-def forward(
-    blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, L: Float, B: Float, k: int
-) -> None:
-    """Replace B (n, k), given flat, by L^-1 B."""
-    work = np.empty(_longest_rows(first, row_ptr) * k)
-    for s in range(len(first) - 1):
-        n_columns, n_rows = first[s + 1] - first[s], row_ptr[s + 1] - row_ptr[s]
-        begin, own = value_ptr[s], first[s] * k
-        if n_columns <= NARROW:
-            for j in range(n_columns):
-                column, source = begin + j * n_rows, own + j * k
-                scale = 1.0 / L[column + j]
-                for c in range(k):
-                    B[source + c] *= scale
-                for i in range(j + 1, n_rows):
-                    target, value = rows[row_ptr[s] + i] * k, L[column + i]
-                    for c in range(k):
-                        B[target + c] -= value * B[source + c]
-            continue
-        below = n_rows - n_columns
-        trsm(blas, R, T, k, n_columns, L, begin, n_rows, B, own, k)
-        if below > 0:
-            gemm(blas, N, T, k, below, n_columns, 1.0, B, own, k, L, begin + n_columns, n_rows, 0.0, work, 0, k)
-            for i in range(below):
-                target = rows[row_ptr[s] + n_columns + i] * k
-                for c in range(k):
-                    B[target + c] -= work[i * k + c]
-
-
-@compiled(VOID(INT64, INT32, INT64, INT32, INT64, FLOAT, FLOAT_OUT, SIZE))
-def backward(
-    blas: Int64, first: Int32, row_ptr: Int64, rows: Int32, value_ptr: Int64, L: Float, B: Float, k: int
-) -> None:
-    """Replace B (n, k), given flat, by L^-T B."""
-    work = np.empty(_longest_rows(first, row_ptr) * k)
-    for s in range(len(first) - 2, -1, -1):
-        n_columns, n_rows = first[s + 1] - first[s], row_ptr[s + 1] - row_ptr[s]
-        begin, own = value_ptr[s], first[s] * k
-        if n_columns <= NARROW:
-            for j in range(n_columns - 1, -1, -1):
-                column, target = begin + j * n_rows, own + j * k
-                for i in range(j + 1, n_rows):
-                    source, value = rows[row_ptr[s] + i] * k, L[column + i]
-                    for c in range(k):
-                        B[target + c] -= value * B[source + c]
-                scale = 1.0 / L[column + j]
-                for c in range(k):
-                    B[target + c] *= scale
-            continue
-        below = n_rows - n_columns
-        if below > 0:
-            for i in range(below):
-                source = rows[row_ptr[s] + n_columns + i] * k
-                for c in range(k):
-                    work[i * k + c] = B[source + c]
-            gemm(blas, N, N, k, n_columns, below, -1.0, work, 0, k, L, begin + n_columns, n_rows, 1.0, B, own, k)
-        trsm(blas, R, N, k, n_columns, L, begin, n_rows, B, own, k)
-
-
-@compiled(VOID(INT32, INT64, INT64, FLOAT, FLOAT_OUT))
-def diagonal(first: Int32, row_ptr: Int64, value_ptr: Int64, L: Float, out: Float) -> None:
-    """Diagonal of L, shape (n,)."""
-    for s in range(len(first) - 1):
-        step = row_ptr[s + 1] - row_ptr[s] + 1
-        for j in range(first[s + 1] - first[s]):
-            out[first[s] + j] = L[value_ptr[s] + j * step]

@@ -9,11 +9,29 @@ Ashcraft & Grimes (1989), ACM TOMS 15, 291-309: relaxed supernodes. Liu (1990): 
 forest.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ._jit import INT32, INT32_OUT, INT64, INT64_OUT, compiled, inner, returns
 from ._types import Int32, Int64
 from .elimination import inverse_permutation, triangle_lists
+
+NARROW = 4
+"""Supernodes of up to so many columns are treated with plain loops."""
+
+
+class Blocks(NamedTuple):
+    """Pattern of L, as the head of this file describes it.
+
+    Loops take the arrays out of the tuple first: numba counts a reference at every access to a field.
+    """
+
+    first: Int32
+    row_ptr: Int64
+    rows: Int32
+    value_ptr: Int64
+    owner: Int32
 
 
 @inner
@@ -168,3 +186,13 @@ def supernodal_pattern(
     column_ptr, rows_A, sources = triangle_lists(indptr, indices, inverse_perm, False)
     positions = _value_positions(column_ptr, rows_A, sources, first, row_ptr, rows, value_ptr)
     return row_ptr, rows, value_ptr, owner, positions
+
+
+@inner
+def longest_rows(first: Int32, row_ptr: Int64) -> int:
+    """Rows of the longest supernode that has more than one column."""
+    longest = 1
+    for s in range(len(first) - 1):
+        if first[s + 1] - first[s] > 1:
+            longest = max(longest, int(row_ptr[s + 1] - row_ptr[s]))
+    return longest

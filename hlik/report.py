@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from hlik.delta_method import delta_variance
 from hlik.estimators.base import Estimate
 from hlik.graph import forms as fm
 from hlik.graph import rows as lin
@@ -313,8 +314,5 @@ def _deviations(covariance: np.ndarray) -> np.ndarray:
 
 
 def _spread(jacobian: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """``sqrt diag(J cov J')``; NaN only where a parameter without covariance matters."""
-    moves = np.any(jacobian != 0, axis=0)
-    part = jacobian[:, moves]
-    variance = np.einsum("ij,jk,ik->i", part, covariance[np.ix_(moves, moves)], part)
-    return np.sqrt(np.where(variance >= 0, variance, np.nan))
+    """``sqrt diag(J cov J')``."""
+    return np.sqrt(delta_variance(jacobian, covariance))

@@ -2,6 +2,7 @@ r"""What Laplace reports: a last Newton step, the Hessian from exact gradients, 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from hlik.adjusted_profile import LOG_2PI, Mode, ModeError, Profile
 from hlik.augmented import AugmentedModel, Point, dispersions
 from hlik.estimators.base import Diagnostics, Estimate
+from hlik.estimators.boundary import held_parameters, less_singular
 from hlik.estimators.dispersion import dispersion_state
 from hlik.estimators.eql_finish import diagnostics
 from hlik.estimators.joint_errors import joint_errors
@@ -18,6 +20,7 @@ from hlik.linalg import BorderedSystem
 from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
 from hlik.penalty import unpenalised
+from hlik.terms import FlatTerm, ResponseTerm
 
 if TYPE_CHECKING:
     from hlik.estimators.maximise import MaximumState
@@ -29,6 +32,10 @@ def finish_laplace(state: MaximumState) -> Estimate:
     model = objective.profile.likelihood.model
     active = active_parameters(objective, state.psi)
     active[[k for k, _ in state.endless]] = False
+    held = held_parameters(objective.profile.likelihood, state.psi[state.psi.size - model.n_theta :])
+    if held.any():
+        active[active.size - held.size :] &= ~held
+        state = replace(state, hessian=_hessian_beside(state, active, held))
     psi, hessian = _polished(state, active)
     mode = objective.mode(psi)
     covariance = _inverse(hessian, active)
@@ -51,6 +58,17 @@ def finish_laplace(state: MaximumState) -> Estimate:
         scalars=scalars_at(objective.profile, mode, full),
         diagnostics=diagnostics_at(unpenalised(model), mode),
     )
+
+
+def _hessian_beside(state: MaximumState, active: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """The Hessian where a singular covariance matrix is less so: next to the boundary gradients are all rounding."""
+    objective, psi = state.objective, state.psi.copy()
+    theta = psi[psi.size - held.size :]
+    theta[:] = less_singular(objective.profile.likelihood.model, theta.copy(), held)
+    try:
+        return differenced_hessian(objective, psi, state.covariance, active)
+    except ModeError:
+        return differenced_hessian(objective, state.psi, state.covariance, active)
 
 
 def _polished(state: MaximumState, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,8 +131,9 @@ def scalars_at(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]
     p_bv = h - 0.5 * (full.logdet() - (p + q) * LOG_2PI)
     # restricted likelihoods do not compare fixed effects
     marginal = p_v if profile.integrate_beta else unpenalised_value
-    conditional = sum(term.value(point.eta, point.theta) for term in likelihood.terms)
-    effective = float((point.weight * full.row_quadratics()).sum())
+    given, own = _given_effects(likelihood)
+    conditional = sum(term.value(point.eta, point.theta) for term in given)
+    effective = float((point.weight * full.row_quadratics())[own].sum())
     count = p + model.n_theta
     observations = sum(response.size for response in model.responses)
     return {
@@ -142,3 +161,16 @@ def diagnostics_at(model: HierarchicalModel, mode: Mode) -> Diagnostics | None:
         return None
     found = dispersion_state(model, mode.point.theta, spread, point, augmented.factor(point))
     return diagnostics(model, point, spread, found)
+
+
+def _given_effects(likelihood: HLikelihood) -> tuple[list[ResponseTerm], np.ndarray]:
+    """Terms of h that are no densities of random effects, and their rows of the design, bool (M,)."""
+    first = len(likelihood.model.responses)
+    densities = likelihood.terms[first : first + sum(isinstance(t, FlatTerm) for t in likelihood.random_terms)]
+    own, start = np.ones(likelihood.Z.shape[0], bool), likelihood.n_rows
+    for term in likelihood.terms:
+        pairs = term.n * (term.n_predictors * (term.n_predictors - 1) // 2)
+        if term in densities:
+            own[term.rows], own[start : start + pairs] = False, False
+        start += pairs
+    return [term for term in likelihood.terms if term not in densities], own

@@ -7,6 +7,7 @@ from collections import OrderedDict
 import numpy as np
 
 from hlik.adjusted_profile import Mode, ModeError, Profile
+from hlik.estimators.boundary import moved, moving
 from hlik.model import HierarchicalModel
 
 FAILED = 1e10  # stands for minus the objective where h has no mode: large, finite, and flat
@@ -109,17 +110,9 @@ def active_parameters(objective: Objective, psi: np.ndarray) -> np.ndarray:
     if not gone:
         return active
     theta = mode.point.theta
-    dead, living = np.zeros(model.n_theta, bool), np.zeros(model.n_theta, bool)
+    dead = np.zeros(model.n_theta, bool)
     for effect in model.random_effects:
-        own = effect.dispersion if effect.precision is None else effect.precision.coefficients
-        if own is not None:
-            moves = np.any(own.jacobian(theta) != 0, axis=0)
-            dead, living = (dead | moves, living) if effect.name in gone else (dead, living | moves)
-    others = [response.dispersion for response in model.responses if response.dispersion is not None]
-    others += [tau.map for term in likelihood.terms for tau in getattr(term, "taus", ())]
-    for found in others:
-        living |= np.any(found.jacobian(theta) != 0, axis=0)
-    if model.theta_design is not None:
-        living |= np.any(model.theta_design != 0, axis=0)
-    active[psi.size - model.n_theta :] = ~(dead & ~living)
+        if effect.name in gone:
+            dead |= moving(effect, theta)
+    active[psi.size - model.n_theta :] = ~dead | moved(likelihood, theta, without=set(gone))
     return active

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hlik.delta_method import delta_variance
 from hlik.errors import ModelError
 from hlik.inference.linear import ParameterNames
-from hlik.inference.restore import quadratic
 
 COLUMNS = ("estimate", "se", "statistic", "df", "p_value", "lower", "upper")
 ADJUSTMENTS = ("none", "bonferroni", "sidak", "holm", "fdr")
@@ -77,7 +77,7 @@ def contrasts(
     labels, rows = names.rows(contrasts, "contrasts")
     _check(adjust, level)
     estimate = rows @ idata["fit"]["mean_vector"].values
-    error = np.sqrt(quadratic(rows, idata["fit"]["covariance_matrix"].values))
+    error = np.sqrt(delta_variance(rows, idata["fit"]["covariance_matrix"].values))
     freedom = residual_df(idata) if df is None else float(df)
     spread = stats.t(freedom) if np.isfinite(freedom) else stats.norm()
     with np.errstate(divide="ignore", invalid="ignore"):

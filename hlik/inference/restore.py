@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from hlik.adjusted_profile import Profile
 from hlik.augmented import AugmentedModel, dispersions
+from hlik.delta_method import delta_variance
 from hlik.errors import ModelError
 from hlik.estimators.quasi_dispersion import with_quasi_dispersion
 from hlik.graph.penalised import read_penalised
@@ -87,18 +88,9 @@ class Restored:
     def variance(self, TX: np.ndarray, TZ: sp.csr_array, T_theta: np.ndarray) -> np.ndarray:
         """``diag(T cov T')``, shape (m,)."""
         if not TZ.nnz:
-            return quadratic(np.hstack([TX, T_theta]), self.covariance)
+            return delta_variance(np.hstack([TX, T_theta]), self.covariance)
         direct = np.hstack([TX - TZ @ self.information.B, T_theta + TZ @ self.v_by_theta])
-        return quadratic(direct, self.covariance) + self.information.factor_z.quadratic(TZ)
-
-
-def quadratic(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """``diag(rows cov rows')``; NaN only in rows that a parameter without covariance (at a boundary) moves."""
-    known = np.isfinite(np.diag(covariance))
-    part = rows[:, known]
-    result = np.einsum("ij,ij->i", part @ covariance[np.ix_(known, known)], part)
-    lost = np.any(rows[:, ~known] != 0, axis=1)
-    return np.where(lost, np.nan, np.maximum(result, 0.0))
+        return delta_variance(direct, self.covariance) + self.information.factor_z.quadratic(TZ)
 
 
 def restore(model: Any, idata: az.InferenceData) -> Restored:

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from hlik.delta_method import delta_variance
 from hlik.errors import ModelError
 from hlik.inference.residuals import chosen_response
-from hlik.inference.restore import quadratic
 from hlik.inference.tables import model_of
 
 COLUMNS = ("estimate", "se", "lower", "upper")
@@ -110,7 +110,7 @@ def _ratios(names: list[str], value: np.ndarray, gradient: np.ndarray) -> dict[s
 
 
 def _row(value: float, gradient: np.ndarray, scale: str, covariance: np.ndarray, level: float) -> tuple[float, ...]:
-    error = float(np.sqrt(quadratic(gradient[None, :], covariance)[0]))
+    error = float(np.sqrt(delta_variance(gradient[None, :], covariance)[0]))
     quantile = stats.norm.ppf(0.5 + level / 2)
     if not (value > 0 and np.isfinite(error)) or (scale == "logit" and value >= 1):
         return value, error, np.nan, np.nan

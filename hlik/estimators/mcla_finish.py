@@ -14,7 +14,7 @@ from hlik.importance_maximum import Maximum
 from hlik.linalg.bordered import Bordered
 
 if TYPE_CHECKING:
-    from hlik.estimators.mcla import MCLAState
+    from hlik.estimators.mcla_state import MCLAState
 
 RESAMPLED = 1000  # draws of v given the estimate that the result's posterior is made of
 MOST_RESAMPLED = 20_000_000  # numbers of draws among which they are chosen

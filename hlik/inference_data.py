@@ -20,7 +20,7 @@ from hlik.graph.find_link import linked
 from hlik.inference.variance_components import variance_components
 from hlik.maps import LinkMap
 from hlik.model import HierarchicalModel, Parameter, Response, Variable
-from hlik.precision import InverseMap
+from hlik.block_effects import InverseMap
 from hlik.report import Reported, Reporter
 from hlik.report_draws import Drawer
 

@@ -28,7 +28,8 @@ from hlik.families import ResponseFamily
 from hlik.graph.forms import Form
 from hlik.links import Link
 from hlik.maps import ThetaMap
-from hlik.precision import BlockRoot, Degrees, Precision, PriorPattern
+from hlik.block_effects import BlockRoot, Degrees
+from hlik.precision import Precision, PriorPattern
 from hlik.random_families import RandomFamily
 from hlik.wide import WideTerm
 

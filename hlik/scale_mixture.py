@@ -25,7 +25,8 @@ from hlik.hlikelihood import HLikelihood
 from hlik.linalg import lower_pattern
 from hlik.maps import ThetaMap
 from hlik.model import HierarchicalModel, RandomEffect
-from hlik.precision import InverseMap, Precision, matrix_precision
+from hlik.block_effects import InverseMap
+from hlik.precision import Precision, matrix_precision
 
 LARGEST_BLOCK = 3  # effects of a density that quadrature takes without the mixture
 SERIES = 1e4  # shapes above which Stirling's series replaces a difference of large numbers

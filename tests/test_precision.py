@@ -7,13 +7,9 @@ from scipy import stats
 
 from hlik.distributions.structure import PrecisionStructure
 from hlik.linalg import LowerPattern, lower_pattern, lower_values
-from hlik.precision import (
-    BlockRoot,
-    IntrinsicDeterminant,
-    PriorPattern,
-    block_precision,
-    matrix_precision,
-)
+from hlik.block_effects import BlockRoot, block_precision
+from hlik.determinants import IntrinsicDeterminant
+from hlik.precision import PriorPattern, matrix_precision
 from hlik.structured_terms import StructuredTerm
 from hlik.student_terms import StudentTerm
 

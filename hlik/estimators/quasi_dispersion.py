@@ -16,7 +16,8 @@ from hlik.errors import ModelError
 from hlik.links import LINKS
 from hlik.maps import LinkMap, ThetaMap
 from hlik.model import HierarchicalModel, Parameter, Response, Variable
-from hlik.precision import BlockRoot, Precision
+from hlik.block_effects import BlockRoot
+from hlik.precision import Precision
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from hlik.graph import forms as fm
 from hlik.graph.numeric import known_value
 from hlik.graph.structures import MatrixStructure, structure_of
 from hlik.graph.walk import Walker
-from hlik.precision import IntrinsicDeterminant
+from hlik.determinants import IntrinsicDeterminant
 
 MAX_INTRINSIC = 3000  # areas of an ICAR: its sum-to-zero constraint makes the precision dense
 

@@ -37,7 +37,9 @@ from hlik.distributions.structure import PrecisionStructure
 from hlik.graph import forms as fm
 from hlik.graph.walk import Walker
 from hlik.linalg import LowerPattern
-from hlik.precision import Determinant, Precision, PriorPattern, block_precision, matrix_precision
+from hlik.block_effects import block_precision
+from hlik.determinants import Determinant
+from hlik.precision import Precision, PriorPattern, matrix_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ class MatrixStructure:
     Attributes
     ----------
     matrices
-        The M_k, and log|Q| as a function of the coefficients: see `hlik.precision.Determinant`.
+        The M_k, and log|Q| as a function of the coefficients: see `hlik.determinants.Determinant`.
     coefficients
         Expression of shape (K,).
     location

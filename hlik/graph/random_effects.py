@@ -19,7 +19,7 @@ from hlik.graph.walk import Walker
 from hlik.links import LINKS
 from hlik.maps import RepeatedMap, ThetaMap
 from hlik.model import RandomEffect
-from hlik.precision import BlockRoot, Degrees
+from hlik.block_effects import BlockRoot, Degrees
 
 KNOWN = "Normal, LogNormal, Gamma, Beta and InverseGamma"
 WANTED = {

@@ -7,11 +7,12 @@ from functools import lru_cache
 import numpy as np
 import scipy.sparse as sp
 
+from hlik.block_effects import InverseMap
 from hlik.errors import ModelError
 from hlik.inference.averages import variance_of_v
 from hlik.linalg import Symbolic, analyze
 from hlik.model import RandomEffect
-from hlik.precision import InverseMap, Precision
+from hlik.precision import Precision
 
 
 def row_variance(

@@ -11,6 +11,7 @@ from hlik.errors import ModelError
 from hlik.estimators.mcem_base import MonteCarloEM, history_row
 from hlik.estimators.mcem_boundary import active, towards_zero
 from hlik.estimators.mcem_expect import Expected
+from hlik.estimators.mcem_louis import following
 from hlik.estimators.mcem_state import EMState
 from hlik.estimators.mcem_step import maximised, step_errors
 from hlik.samplers.base import Draws
@@ -120,8 +121,9 @@ class MCEM(MonteCarloEM):
         """Draw, maximise Q, decide on the next number of draws."""
         at = (state.beta, state.theta)
         draws = state.sampler.draw(*at, state.next_draws, state.rng)
+        shift = following(state.likelihood, draws.v.mean(axis=(0, 1)), *at)
         for added in range(MOST_ADDED + 1):
-            expected = Expected(state.likelihood, draws.columns)
+            expected = Expected(state.likelihood, draws.columns, shift)
             beta, theta = maximised(expected, *at, active(state))
             values, before = expected.values(beta, theta), expected.values(*at)
             gain = float(np.mean(values - before))
@@ -143,8 +145,8 @@ class MCEM(MonteCarloEM):
         if self.rule == "mcemGLM":
             return mcemglm_schedule(new, at), row
         noisy = error > 0.5 * max(gain, self.tol)
-        following = int(np.ceil(GROWTH * draws.count)) if noisy else draws.count
-        new = replace(new, next_draws=min(following, self.max_draws))
+        wanted = int(np.ceil(GROWTH * draws.count)) if noisy else draws.count
+        new = replace(new, next_draws=min(wanted, self.max_draws))
         return (to_last(new) if small else new), row
 
 

@@ -17,10 +17,11 @@ from hlik.estimators.mcem_state import EMState, Resumed
 from hlik.estimators.mcla_start import INITIAL, begin
 from hlik.hlikelihood import HLikelihood, HPoint
 from hlik.model import HierarchicalModel
-from hlik.samplers.base import Draws
+from hlik.samplers.base import Draws, Sampler
 from hlik.samplers.choose import SAMPLERS, obstacles, sampler_for
+from hlik.samplers.scale_mixture import ScaleMixtureSampler, has_few_scales
 
-NEAR = 0.1  # standard errors, beyond noise: a last Newton step longer than that is followed by a new sample
+NEAR = 0.03  # standard errors, beyond noise: a longer last Newton step (its error is about its square) has a new sample
 MOST_POLISHED = 4  # times
 
 
@@ -80,7 +81,7 @@ class MonteCarloEM:
         if resumed is not None:
             psi = _given(model, resumed, psi)
         first = _scattered(likelihood, point, self.chains, rng)
-        sampler = sampler_for(self.sampler, likelihood, first, self.tune)
+        sampler = _sampler(self.sampler, likelihood, first, self.tune)
         n = self.draws
         if resumed is not None and resumed.position is not None and resumed.position.shape[-1] == model.n_random:
             sampler.restore(resumed.position, resumed.step_size)
@@ -150,6 +151,13 @@ class MonteCarloEM:
     def finish(self, state: EMState) -> Estimate:
         """Estimates, standard errors, Monte Carlo errors and the log-likelihood."""
         return finish_em(state)
+
+
+def _sampler(name: str, likelihood: HLikelihood, first: np.ndarray, tune: int) -> Sampler:
+    """The sampler of this name; for importance sampling of one or two multivariate t densities that of their scales."""
+    if name == "importance" and has_few_scales(likelihood.model):
+        return ScaleMixtureSampler(likelihood, first[0], len(first))
+    return sampler_for(name, likelihood, first, tune)
 
 
 def _without_information(state: EMState, louis: Louis) -> EMState:

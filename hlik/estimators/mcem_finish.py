@@ -15,6 +15,7 @@ from hlik.estimators.mcem_boundary import active
 from hlik.estimators.mcem_louis import Louis, louis_at
 from hlik.samplers.base import Draws
 from hlik.samplers.bridge import log_likelihood
+from hlik.samplers.scale_mixture import ScaleMixtureSampler, has_few_scales
 
 if TYPE_CHECKING:
     from hlik.estimators.mcem_state import EMState
@@ -64,10 +65,17 @@ def finish_em(state: EMState) -> Estimate:
 
 
 def _log_likelihood(state: EMState, draws: Draws) -> tuple[float, float]:
-    """By bridge sampling at the parameters of the draws; the Newton step's rise ``E(g)' step / 2`` is added."""
+    """At the parameters of the draws, to which the Newton step's rise ``E(g)' step / 2`` is added.
+
+    By bridge sampling; with multivariate t effects by importance sampling over their scales.
+    """
     assert state.at is not None
     try:
-        value, error = log_likelihood(state.likelihood, draws, *state.at, state.rng)
+        if has_few_scales(state.likelihood.model):
+            sampler = ScaleMixtureSampler(state.likelihood, draws.v.mean(axis=(0, 1)), draws.v.shape[0])
+            value, error = sampler.log_likelihood(*state.at, state.rng)
+        else:
+            value, error = log_likelihood(state.likelihood, draws, *state.at, state.rng)
     except ModelError:
         return np.nan, np.nan
     if state.louis is not None and state.phase == "done":

@@ -8,6 +8,11 @@ With g = dh/dpsi and the draws of v given y at psi (Louis 1982),
 where ``cov(g) = sum_b cov(g_b)`` over independent blocks of random effects (the products of different blocks have
 expectation zero, and are left out: they are noise only). The Monte Carlo covariance of the estimate is that of the mean
 of the influences ``I^{-1} g``.
+
+All of it holds for h of any completion of the data. With v itself the two parts of I may be a hundred times their
+difference, as for an intercept and groups with many observations: each group then pins down the sum of both. Draws that
+follow the fixed effects (`following`) leave little to subtract: g is then ``dh/dpsi + A' dh/dv`` with
+``A = d v / d beta``, and ``dh/dv`` has mean zero.
 """
 
 from __future__ import annotations
@@ -16,9 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hlik.adjusted_profile import ModeError, Profile
 from hlik.blocks import Blocks
 from hlik.estimators.mcem_expect import Expected
 from hlik.hlikelihood import HLikelihood
+from hlik.importance_shift import Shift
 from hlik.samplers.base import Draws
 
 BATCHES = 16
@@ -90,15 +97,18 @@ class Louis:
 def louis_at(likelihood: HLikelihood, draws: Draws, beta: np.ndarray, theta: np.ndarray, active: np.ndarray) -> Louis:
     """Everything from one sample of v given y at (beta, theta); elements of psi that are not active are known."""
     columns = draws.columns
-    scores = Expected(likelihood, columns).scores(beta, theta)
+    shift = following(likelihood, columns.mean(axis=1), beta, theta)
+    scores = Expected(likelihood, columns, shift).scores(beta, theta)
     mean = scores.mean(axis=1)
-    batches = [Expected(likelihood, part) for part in np.array_split(columns, BATCHES, axis=1)]
+    batches = [Expected(likelihood, part, shift) for part in np.array_split(columns, BATCHES, axis=1)]
     share = np.array([batch.m for batch in batches]) / columns.shape[1]
     parts = _informations(likelihood, batches, share, beta, theta)
     information = np.einsum("b,bij->ij", share, np.array(parts))
     information_mcse = np.std(parts, axis=0, ddof=1) / np.sqrt(BATCHES)
     centred = columns - columns.mean(axis=1, keepdims=True)
     slope = centred @ (scores - mean[:, None]).T / columns.shape[1]
+    if shift is not None:  # cov(v, A' dh/dv) = -A
+        slope[:, : beta.size] += shift.slope
     size, own = mean.size, np.ix_(active, active)
     covariance, mcse_covariance = np.full((size, size), np.nan), np.full((size, size), np.nan)
     step, errors = np.zeros(size), np.full(size, np.nan)
@@ -115,6 +125,25 @@ def louis_at(likelihood: HLikelihood, draws: Draws, beta: np.ndarray, theta: np.
         change = np.array([np.diag(inverse @ (part - information)[own] @ inverse) for part in parts])
         errors[active] = np.std(change, axis=0, ddof=1) / np.sqrt(BATCHES) / (2 * np.sqrt(np.diag(inverse)))
     return Louis(information, information_mcse, covariance, step, mcse_covariance, errors, slope, needed)
+
+
+def following(likelihood: HLikelihood, v: np.ndarray, beta: np.ndarray, theta: np.ndarray) -> Shift | None:
+    """How draws follow the fixed effects: as a maximum of h in v would with the curvature at `v`, shape (q,).
+
+    None without fixed effects, and where h has no value there. Effects that must be positive stay.
+    """
+    point = likelihood.at(beta, v, theta)
+    if not beta.size or point is None:
+        return None
+    try:
+        factor = Profile(likelihood)._factor(point)[0].factor_z
+    except ModeError:
+        return None
+    slope = -factor.solve(likelihood.Z.T @ (point.weight[:, None] * likelihood.X))
+    for effect in likelihood.model.random_effects:
+        if effect.family is not None and not np.all(effect.family.valid(np.array([-1.0, 0.0]))):
+            slope[effect.index] = 0.0
+    return Shift(beta.copy(), slope)
 
 
 def _informations(

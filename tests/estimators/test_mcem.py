@@ -10,9 +10,12 @@ import pytest
 
 import hlik
 from hlik.batch import Batch
+from hlik.blocks import Blocks
 from hlik.estimators.mcem_expect import Expected
+from hlik.estimators.mcem_louis import following, louis_at
 from hlik.graph.read import read_model
 from hlik.hlikelihood import HLikelihood
+from hlik.samplers.choose import sampler_for
 
 GROUPS, SIZE = 25, 6
 FAMILIES = (
@@ -203,12 +206,15 @@ def test_monte_carlo_error_predicts_the_spread(poisson):
     assert 0.7 < ratio < 1.4
 
 
-def test_derivatives_of_q_by_differences():
-    model = read_model(simulated("negative binomial"))
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("family", ["negative binomial", "poisson t"])
+def test_derivatives_of_q_by_differences(family, follow):
+    model = read_model(simulated(family))
     likelihood = HLikelihood(model)
     columns = np.random.default_rng(0).normal(size=(model.n_random, 11))
-    expected = Expected(likelihood, columns)
     beta, theta = np.array([0.3, 0.4]), np.linspace(-0.2, 0.7, model.n_theta)
+    shift = following(likelihood, columns.mean(axis=1), beta - 0.1, theta) if follow else None
+    expected = Expected(likelihood, columns, shift)
     gradient, hessian = expected.derivatives(beta, theta)
     p, psi = beta.size, np.concatenate([beta, theta])
     step = 1e-5
@@ -225,6 +231,36 @@ def test_derivatives_of_q_by_differences():
     by_slope = np.array([(slope(psi + step * e) - slope(psi - step * e)) / (2 * step) for e in unit])
     np.testing.assert_allclose(hessian, by_slope, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(expected.scores(beta, theta).mean(axis=1), gradient, rtol=1e-10, atol=1e-10)
+
+
+def test_following_draws_have_the_same_score_and_information():
+    """E(dh/dpsi) and Louis' information do not depend on the completion; their errors do, by far for the intercept."""
+    rng = np.random.default_rng(7)
+    group = np.repeat(np.arange(25), 40)
+    with pm.Model() as graph:
+        beta, sigma = pm.Normal("beta", 0, 5), pm.HalfNormal("sigma", 1)
+        u = pm.Normal("u", 0, sigma, shape=25)
+        rate = np.exp(2 + rng.normal(0, 0.5, 25)[group])
+        pm.Poisson("y", pm.math.exp(beta + u[group]), observed=rng.poisson(rate))
+    likelihood = HLikelihood(read_model(graph))
+    beta, theta = np.array([2.0]), np.log([0.5])
+    draws = sampler_for("importance", likelihood, np.zeros((8, 25)), 0).draw(beta, theta, 4096, rng)
+    found = louis_at(likelihood, draws, beta, theta, np.ones(2, bool))
+    plain = [Expected(likelihood, part) for part in np.array_split(draws.columns, 16, axis=1)]
+    blocks = Blocks.of(likelihood)
+    own = []
+    for part in plain:
+        first, second = part.block_moments(beta, theta, blocks.case_sums(), blocks.level_sums())
+        own.append(-part.derivatives(beta, theta)[1] - second + first @ first.T)
+    error = np.std(own, axis=0, ddof=1) / 4
+    assert np.all(np.abs(found.information - np.mean(own, axis=0)) < 4.5 * error + 1e-6)
+    assert found.information_mcse[0, 0] < 0.05 * error[0, 0]
+    score = Expected(likelihood, draws.columns).scores(beta, theta)
+    step = np.linalg.solve(found.information, score.mean(axis=1))
+    noise = np.sqrt(np.diag(draws.mean_covariance(np.linalg.solve(found.information, score))))
+    assert np.all(np.abs(step - found.step) < 4 * noise)
+    # v given y is almost known here: what is left of the error is the third derivative of h
+    assert found.mcse[0] < 0.2 * noise[0]
 
 
 def test_chunks_do_not_matter():

@@ -72,6 +72,11 @@ def check(found, record, names):
             lambda data: epilepsy("independent t", data),
             ("beta", "alpha", "sigma_u"),
         ),
+        (
+            "epilepsy_negbin_t10_multivariate",
+            lambda data: epilepsy("multivariate t", data),
+            ("beta", "alpha", "sigma_u"),
+        ),
     ],
 )
 def test_against_quadrature(case, build, names, shared, reference):

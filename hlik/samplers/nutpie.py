@@ -50,9 +50,7 @@ class NutpieSampler:
         import nutpie
 
         effects, compiled = self._at(beta, theta)
-        order = [rv.name for rv in effects.model.free_RVs]
-        own = {effect.name: effect for effect in self.model.random_effects}
-        starts = np.hstack([effects.value_of(own[n], self.position[:, own[n].index], beta, theta) for n in order])
+        starts = effects.flat_of(self.position, beta, theta)
         settings = {} if self.step_size is None else {"initial_step": float(np.mean(self.step_size))}
         found = nutpie.sample(
             dataclasses.replace(compiled, initial_point_func=lambda seed: starts[seed % self.chains].copy()),
@@ -65,12 +63,7 @@ class NutpieSampler:
             store_unconstrained=True,
             **settings,
         )
-        values = np.asarray(found.sample_stats["unconstrained_draw"])
-        v, at = np.empty((*values.shape[:2], self.model.n_random)), 0
-        for name in order:
-            effect = own[name]
-            v[..., effect.index] = effects.v_of(effect, values[..., at : at + effect.size], beta, theta)
-            at += effect.size
+        v = effects.v_of_flat(np.asarray(found.sample_stats["unconstrained_draw"]), beta, theta)
         stats = {name: np.asarray(found.sample_stats[name]) for name in STATS if name in found.sample_stats}
         stats["lp"] = np.asarray(found.sample_stats["logp"])
         self.position = v[:, -1].copy()

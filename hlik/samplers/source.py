@@ -94,6 +94,24 @@ class EffectsModel:
             return v / effect.scale_map.value(theta)
         return v + self._location(effect, beta, theta)
 
+    def flat_of(self, v: np.ndarray, beta: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """Value variables side by side in PyMC's order, (..., q), of positions v (..., q)."""
+        return np.concatenate(
+            [self.value_of(effect, v[..., effect.index], beta, theta) for effect in self._ordered()], axis=-1
+        )
+
+    def v_of_flat(self, values: np.ndarray, beta: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """The reverse of `flat_of`."""
+        v, at = np.empty((*values.shape[:-1], self.read.n_random)), 0
+        for effect in self._ordered():
+            v[..., effect.index] = self.v_of(effect, values[..., at : at + effect.size], beta, theta)
+            at += effect.size
+        return v
+
+    def _ordered(self) -> list[RandomEffect]:
+        own = {effect.name: effect for effect in self.read.random_effects}
+        return [own[rv.name] for rv in self.model.free_RVs]
+
     def _location(self, effect: RandomEffect, beta: np.ndarray, theta: np.ndarray) -> np.ndarray | float:
         if effect.location is None:
             return 0.0

@@ -103,7 +103,7 @@ def test_one_compilation_a_fit(monkeypatch):
     found = hlik.fit(model, hlik.MCEM(sampler="nutpie"), progressbar=False, random_seed=1)
     exact = hlik.fit(model, hlik.AGQ(), progressbar=False)
     assert len(calls) == 1
-    assert len(found.history["iteration"]) > 2
+    assert len(found.history["iteration"]) >= 2
     difference = np.abs(found.estimates["sigma"] - exact.estimates["sigma"])
     assert difference < 4 * found.monte_carlo_errors["sigma"] + 0.01 * exact.standard_errors["sigma"]
     assert found.sample_stats["diverging"].dtype == bool

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import linalg
 
+from hlik.block_effects import InverseMap
 from hlik.hlikelihood import HLikelihood
 from hlik.maps import ThetaMap
 from hlik.model import HierarchicalModel, RandomEffect
-from hlik.block_effects import InverseMap
 
 SINGULAR = 1e-5  # smallest eigenvalue of a correlation matrix that counts as singular: 1 - |r| of two effects
 STILL = 1e-3  # change of a singular correlation matrix by a parameter, as a part of the largest, that counts as none
@@ -91,6 +91,13 @@ def _singular_covariances(model: HierarchicalModel, theta: np.ndarray) -> list[t
     return found
 
 
+def held_by_singular(model: HierarchicalModel, theta: np.ndarray) -> np.ndarray:
+    """`held_parameters` of a model."""
+    if singular_sentence(model, theta) is None:
+        return np.zeros(theta.size, bool)
+    return held_parameters(HLikelihood(model), theta)
+
+
 def held_parameters(likelihood: HLikelihood, theta: np.ndarray) -> np.ndarray:
     """Elements of theta that a singular covariance matrix no longer depends on, bool (r,).
 
@@ -118,20 +125,20 @@ def held_parameters(likelihood: HLikelihood, theta: np.ndarray) -> np.ndarray:
 
 def less_singular(model: HierarchicalModel, theta: np.ndarray, held: np.ndarray) -> np.ndarray:
     """Theta with its held elements moved until the smallest eigenvalue of the correlation matrix is `NEAR`."""
-    best, found = _least_eigenvalue(model, theta), theta
+    best, found = least_eigenvalue(model, theta), theta
     for k in np.flatnonzero(held):
         for step in (0.5, -0.5):
             for count in range(1, MOVES):
                 moved_theta = found.copy()
                 moved_theta[k] = theta[k] + count * step
-                least = _least_eigenvalue(model, moved_theta)
+                least = least_eigenvalue(model, moved_theta)
                 if not best < least < NEAR:
                     break
                 best, found = least, moved_theta
     return found
 
 
-def _least_eigenvalue(model: HierarchicalModel, theta: np.ndarray) -> float:
+def least_eigenvalue(model: HierarchicalModel, theta: np.ndarray) -> float:
     """The smallest eigenvalue of the correlation matrices of all terms, zero deviations left out."""
     least = np.inf
     for effect in model.random_effects:

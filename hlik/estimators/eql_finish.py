@@ -8,6 +8,7 @@ import numpy as np
 
 from hlik.augmented import Dispersions, Point, random_deviances, random_log_density
 from hlik.estimators.base import Diagnostics, Estimate
+from hlik.estimators.boundary import held_by_singular
 from hlik.estimators.dispersion import DispersionState
 from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
@@ -31,7 +32,9 @@ def finish_eql(state: EQLState) -> Estimate:
         v=point.v,
         theta=solved.theta,
         beta_covariance=bordered.inverse_x,
-        theta_covariance=theta_covariance(solved.found, solved.active, solved.proposal.unknown),
+        theta_covariance=theta_covariance(
+            solved.found, solved.active & ~held_by_singular(model, solved.theta), solved.proposal.unknown
+        ),
         v_se=np.sqrt(bordered.inverse_diagonal()[1]),
         information=bordered,
         likelihood="p_bv_h",

@@ -14,7 +14,7 @@ from hlik.adjusted_profile import ModeError, Profile
 from hlik.checks import invalid_precision
 from hlik.errors import ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
-from hlik.estimators.boundary import singular_sentence, zero_sentences
+from hlik.estimators.boundary import held_parameters, least_eigenvalue, singular_sentence, zero_sentences
 from hlik.estimators.laplace_finish import finish_laplace
 from hlik.estimators.laplace_objective import Objective, active_parameters, boundary_terms, differenced_hessian
 from hlik.estimators.laplace_start import start_psi
@@ -25,6 +25,7 @@ from hlik.model import HierarchicalModel
 LOOSE = 1e-3  # standard errors: where rounding ends the line search, Newton's step must be shorter than that
 FLAT = 1e-8  # smallest curvature, as a part of the largest, below which the likelihood is called flat
 ENDLESS = 1e-5  # change of the log-likelihood over a factor e: the standard error of the log is then above 300
+REST = 1e-7  # eigenvalue of a correlation matrix at which the likelihood is that of zero to about as much
 FAR_OUT = 5.0  # of a log or log-odds: below it the range has no end near
 
 
@@ -115,19 +116,19 @@ class Maximiser:
 
     def status(self, state: MaximumState) -> str:
         """`RUNNING`, `CONVERGED`, or why it stopped."""
+        singular = state.singular_sentence()
+        ends = (state.checked and state.flat) or (state.stalled and not state.checked) or state.lost
+        if singular is not None and (ends or state.rests()):
+            return f"boundary: {singular}"
         if state.lost:
             return (
                 "stopped: h has no maximum in the random effects where the likelihood still rises"
                 f"{state.direction()}: fix a parameter with fixed={{...}}, or simplify the model"
             )
-        if (state.checked and state.flat) or (state.stalled and not state.checked):
-            singular = state.singular_sentence()
-            if singular is not None:
-                return f"boundary: {singular}"
         if state.checked and state.flat:
             return f"stopped: the likelihood is flat in {state.flat}: fix it, or simplify the model"
         if state.checked and state.decrement < (LOOSE if state.stalled else self.tol):
-            names = state.boundary_names() + state.endless_names()
+            names = state.boundary_names() + ([] if singular is None else [singular]) + state.endless_names()
             return CONVERGED if not names else "boundary: " + "; ".join(names)
         if state.stalled and not state.checked:
             return "stopped: the line search found no better point, and the gradient is not zero"
@@ -171,6 +172,18 @@ class MaximumState:
         mode = self.objective.evaluate(self.psi)
         model = self.objective.profile.likelihood.model
         return None if mode is None else singular_sentence(model, mode.point.theta)
+
+    def rests(self) -> bool:
+        """Whether nothing but what a singular covariance matrix hardly depends on (`held_parameters`) still moves."""
+        likelihood = self.objective.profile.likelihood
+        model = likelihood.model
+        theta = self.psi[self.psi.size - model.n_theta :]
+        if least_eigenvalue(model, theta) > REST:
+            return False
+        free = np.ones(self.psi.size, bool)
+        free[self.psi.size - theta.size :] = ~held_parameters(likelihood, theta)
+        step = _decrement(self.objective.gradient(self.psi)[free], self.covariance[np.ix_(free, free)])
+        return step < self.settings.tol
 
     def endless_names(self) -> list[str]:
         """A sentence for every parameter towards an end of whose range the likelihood rises without a maximum."""

@@ -29,22 +29,25 @@ def correlated(y: np.ndarray) -> pm.Model:
     return model
 
 
-def largest_with_loading(y: np.ndarray, sign: float) -> float:
-    """Maximum of the log-likelihood where the slope is ``sign s1 / s0`` times the intercept, by dense algebra."""
+def with_loading(y: np.ndarray, sign: float):
+    """Minus the log-likelihood in (beta, log sds, log sigma), the slope being ``sign s1 / s0`` times the intercept."""
     Z, X_all = np.column_stack([np.ones(SIZE), X[:SIZE]]), np.column_stack([np.ones(X.size), X])
-    rows = [GROUP == k for k in range(GROUPS)]
 
-    def negative(logs: np.ndarray) -> float:
-        s0, s1, sigma = np.exp(logs)
+    def negative(parameters: np.ndarray) -> float:
+        s0, s1, sigma = np.exp(parameters[2:])
         direction = Z @ np.array([s0, sign * s1])
         V = np.outer(direction, direction) + sigma**2 * np.eye(SIZE)
-        inverse = np.linalg.inv(V)
-        left = sum(X_all[r].T @ inverse @ X_all[r] for r in rows)
-        beta = np.linalg.solve(left, sum(X_all[r].T @ inverse @ y[r] for r in rows))
-        e = y - X_all @ beta
-        return 0.5 * (GROUPS * np.linalg.slogdet(2 * np.pi * V)[1] + sum(e[r] @ inverse @ e[r] for r in rows))
+        e = (y - X_all @ parameters[:2]).reshape(GROUPS, SIZE)
+        return 0.5 * (GROUPS * np.linalg.slogdet(2 * np.pi * V)[1] + np.sum(e * np.linalg.solve(V, e.T).T))
 
-    return -optimize.minimize(negative, [0.0, -1.0, -0.5], method="BFGS").fun
+    return negative
+
+
+def hessian(function, x: np.ndarray, step: float = 1e-3) -> np.ndarray:
+    moves = step * np.eye(x.size)
+    return np.array(
+        [[sum(i * j * function(x + i * a + j * b) for i in (1, -1) for j in (1, -1)) for b in moves] for a in moves]
+    ) / (4 * step**2)
 
 
 @pytest.mark.parametrize(("correlation", "seed", "sign", "word"), [(1.0, 0, 1, "1"), (-1.0, 1, -1, "-1")])
@@ -53,8 +56,31 @@ def test_correlation_at_one(correlation, seed, sign, word):
     with pytest.warns(hlik.ConvergenceWarning, match="correlation of 'u'"):
         idata = hlik.fit(correlated(y), "laplace", progressbar=False, draws=0)
     assert idata.fit.attrs["status"].startswith(f"boundary: correlation of 'u' estimated at {word}")
+    negative = with_loading(y, sign)
+    exact = optimize.minimize(negative, [0.7, 0.9, 0.0, -1.0, -0.5], method="BFGS")
     # the limit is approached as 1 - |r| goes to zero, which ends at 1e-7
-    np.testing.assert_allclose(idata.fit.log_likelihood, largest_with_loading(y, sign), atol=1e-6)
+    np.testing.assert_allclose(idata.fit.log_likelihood, -exact.fun, atol=1e-6)
+    # standard errors are those of the model with this correlation; second differences have errors of 1e-6 themselves
+    covariance = np.linalg.inv(hessian(negative, exact.x))
+    errors, sds = idata.standard_errors, np.exp(exact.x[2:])
+    found = [*errors["beta"].values, *(errors["chol_stds"].values / sds[:2]), float(errors["sigma"]) / sds[2]]
+    np.testing.assert_allclose(found, np.sqrt(np.diag(covariance)), rtol=2e-4)  # gradients there have 4 digits
+    assert np.isnan(errors["chol_corr"].values[0, 1])
+    table = hlik.summary(idata)
+    assert table["se"].isna().sum() == 1
+
+
+@pytest.mark.parametrize(("correlation", "seed"), [(1.0, 0), (0.6, 2)])
+def test_restricted_likelihoods_agree_at_one(correlation, seed):
+    """EQL, Laplace and HL are REML for normal responses, also their standard errors of beta."""
+    y = simulated(correlation, seed)
+    tables = []
+    for estimator in ("eql", hlik.Laplace(reml=True), hlik.HL(1, 1)):
+        with pytest.warns(hlik.ConvergenceWarning, match="correlation of 'u' estimated at 1"):
+            idata = hlik.fit(correlated(y), estimator, progressbar=False, draws=0)
+        tables.append(hlik.summary(idata)[["estimate", "se"]].to_numpy())
+    for other in tables[1:]:
+        np.testing.assert_allclose(tables[0], other, rtol=1e-3)  # EQL ends at 1 - r = 2e-6
 
 
 def test_correlation_at_one_by_eql():

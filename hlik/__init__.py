@@ -34,9 +34,9 @@ from hlik.inference.simulate import simulate
 from hlik.inference.tables import ranef, summary
 from hlik.inference.variance_partition import variance_partition
 from hlik.inference.warm_start import warm_start
-from hlik.inference_data import history
 from hlik.inspection import inspect
 from hlik.pedigree import Pedigree
+from hlik.result.history import history
 from hlik.transforms import reciprocal
 
 __all__ = [

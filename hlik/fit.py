@@ -38,7 +38,7 @@ ESTIMATORS: dict[str, type] = {
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What the loop hands to `hlik.inference_data`: the estimate, how it was reached, how it ended."""
+    """What the loop hands to `hlik.result.inference_data`: the estimate, how it was reached, how it ended."""
 
     estimate: Estimate
     estimator: Estimator
@@ -275,7 +275,7 @@ def fit_read(
     from hlik.checks import check_data
     from hlik.graph.read import as_pymc
     from hlik.inference.unknown_families import add_distributions
-    from hlik.inference_data import to_inference_data
+    from hlik.result.inference_data import to_inference_data
 
     read = replace(read, source=Source(as_pymc(model), fixed, weighted=weighted))
     obstacles = chosen.obstacles(read)

@@ -223,7 +223,7 @@ def test_draws_agree_with_standard_errors_and_with_each_other():
 
 
 def test_draws_of_the_product_without_those_of_the_effects(monkeypatch):
-    import hlik.inference_data as packing
+    import hlik.result.inference_data as packing
 
     monkeypatch.setattr(packing, "LARGEST_DRAWN", 100)
     idata = hlik.fit(gaussian(Z), progressbar=False, draws=2000, random_seed=1)

@@ -21,7 +21,7 @@ from hlik.inference.restore import Restored, held_fixed
 from hlik.inference.tables import model_of, response_label
 from hlik.links import LINKS
 from hlik.model import Variable
-from hlik.report import derivative
+from hlik.result.scales import derivative
 
 PARTS = ("observed", "unobserved")  # of a masked response, as PyMC calls them
 

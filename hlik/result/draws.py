@@ -11,8 +11,9 @@ from hlik.graph import rows as lin
 from hlik.graph.forms import Affine, Form, Mapped
 from hlik.maps import ThetaMap
 from hlik.model import RandomEffect, Variable
-from hlik.report import Reporter, is_wider, transformed
-from hlik.report_wide import in_scores
+from hlik.result.report import Reporter
+from hlik.result.scales import by_name, is_wider, transformed
+from hlik.result.wide_effects import in_scores
 
 DRAWN_AT_ONCE = 20_000_000  # numbers: 160 MB
 
@@ -64,7 +65,7 @@ class Drawer:
         if self.estimate.v_draws is not None and len(v) > 1:  # they move with beta as the mode does
             chosen = self.estimate.v_draws[rng.integers(len(self.estimate.v_draws), size=size)]
             v = chosen - beta @ self.estimate.information.B.T
-        x = self.reporter.split(self.estimate.beta + beta, v, theta)
+        x = by_name(self.model, self.estimate.beta + beta, v, theta)
         for name in self._drawn_as_effects(largest):
             effect = self._effects[name]
             assert effect.wide is not None
@@ -81,7 +82,7 @@ class Drawer:
     def effects_at(self, v: np.ndarray) -> dict[str, np.ndarray]:
         """Random effects on their natural scale at draws of v (draws, q), parameters at the estimate, by name."""
         beta, theta = (np.tile(part, (len(v), 1)) for part in (self.estimate.beta, self.estimate.theta))
-        x = self.reporter.split(beta, v, theta)
+        x = by_name(self.model, beta, v, theta)
         return {effect.name: self._effect_draws(effect, x, theta) for effect in self.model.random_effects}
 
     def _needs_effects(self, largest: int) -> bool:

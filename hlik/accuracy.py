@@ -163,5 +163,4 @@ def _accuracy(checked: CheckedFit, here: Evaluation, there: MCLAState, idata: az
             "unknown",
             (f"The maximum of the likelihood was not found: {status.removeprefix('stopped: ')}.",),
         )
-    mcse = maximum.derivatives.value_mcse()
-    return Accuracy(table, verdict, level, here.log_likelihood(), maximum.value, mcse, name)
+    return Accuracy(table, verdict, level, here.log_likelihood(), maximum.value, maximum.value_mcse, name)

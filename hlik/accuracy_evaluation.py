@@ -82,6 +82,8 @@ class CheckedFit:
     def of(cls, model: Any, idata: az.InferenceData, settings: MCLA, rng: np.random.Generator) -> CheckedFit:
         read, psi, v = _estimate_of(model, idata)
         name = idata["fit"].attrs["estimator_name"]
+        if settings.proposal != "laplace":
+            raise ModelError("A fit is checked by a proposal made at its estimate: settings need proposal='laplace'.")
         obstacles = settings.obstacles(read)
         if obstacles:
             raise ModelError(f"The accuracy of this {name} fit cannot be checked: " + "; ".join(obstacles) + ".")

@@ -69,15 +69,15 @@ class Weights:
         """Whether a bad block has a Pareto k above 1 with thousands of draws, or a large one is lost."""
         return bool(self.lost.any()) or bool(np.any(self.bad & (self.pareto_k > HOPELESS)) and self.used >= FEW)
 
-    def verdict(self) -> str:
-        """That, and where, importance sampling fails."""
+    def verdict(self, advice: str = "use Monte Carlo EM") -> str:
+        """That, and where, importance sampling fails, and what to do."""
         b = int(np.argmax(np.where(self.bad, self.pareto_k, -np.inf)))
         k, count = float(self.pareto_k[b]), int(self.bad.sum())
         more = f" (so have {count - 1} more of {self.size.size} blocks)" if count > 1 else ""
         return (
             f"stopped: importance sampling fails here: the weights of block {b} with {self.size[b]:,} random effects "
             f"have Pareto k = {k:.2f} (reliable up to {RELIABLE}) and {self.effective[b]:.0f} effective of "
-            f"{self.draws:,} draws{more}: use Monte Carlo EM"
+            f"{self.draws:,} draws{more}: {advice}"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize
@@ -31,6 +31,8 @@ class Maximum:
         Second derivatives of l.
     covariance
         Inverse of minus the Hessian, NaN for parameters that are not active and where it is not positive definite.
+    value_mcse
+        Monte Carlo standard error of l.
     mcse
         Monte Carlo covariance of psi, ``J^-1 var(l') J^-1``.
     bias
@@ -43,6 +45,7 @@ class Maximum:
 
     psi: np.ndarray
     value: float
+    value_mcse: float
     derivatives: Derivatives
     hessian: np.ndarray
     covariance: np.ndarray
@@ -55,6 +58,10 @@ class Maximum:
         """Monte Carlo error of every parameter, bias included, as a part of its standard error; NaN without one."""
         error = np.sqrt(np.diag(self.mcse) + self.bias**2)
         return error / np.sqrt(np.diag(self.covariance))
+
+    def without_error(self) -> Maximum:
+        """The same where the weights have no mean, and the estimate no Monte Carlo error that could be stated."""
+        return replace(self, mcse=np.full_like(self.mcse, np.nan), value_mcse=np.nan)
 
 
 def maximise(
@@ -163,7 +170,8 @@ def at_maximum(likelihood: ImportanceLikelihood, psi: np.ndarray, active: np.nda
         bias[active] = inverse @ derivatives.bias[active]
         gradient = derivatives.gradient[active]
         decrement = float(np.sqrt(gradient @ inverse @ gradient))
-    return Maximum(psi, likelihood.value(psi), derivatives, hessian, covariance, mcse, bias, decrement, moved)
+    value, value_mcse = likelihood.value(psi), derivatives.value_mcse()
+    return Maximum(psi, value, value_mcse, derivatives, hessian, covariance, mcse, bias, decrement, moved)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray | None:

@@ -34,7 +34,7 @@ def finish_mcla(state: MCLAState) -> Estimate:
     observations = sum(response.size for response in model.responses)
     scalars = scalars_at(state.objective.profile, mode, full) | {
         "log_likelihood": maximum.value,
-        "log_likelihood_mcse": maximum.derivatives.value_mcse(),
+        "log_likelihood_mcse": maximum.value_mcse,
         "draws": float(likelihood.draws),
         "aic": -2 * maximum.value + 2 * count,
         "bic": -2 * maximum.value + count * float(np.log(observations)),

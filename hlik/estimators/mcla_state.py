@@ -12,6 +12,7 @@ from hlik.blocks import Blocks
 from hlik.estimators.base import CONVERGED, RUNNING
 from hlik.estimators.boundary import zero_sentences
 from hlik.estimators.laplace_objective import Objective, active_parameters, boundary_terms
+from hlik.estimators.mcla_recheck import Recheck
 from hlik.importance import ImportanceLikelihood
 from hlik.importance_diagnostics import LARGE, Weights, weights_at
 from hlik.importance_maximum import Maximum, at_maximum, flat_direction, maximise
@@ -30,6 +31,9 @@ NEAR = 0.5  # standard errors: a proposal made so near to the maximum serves for
 NEARLY_ZERO = 0.05  # part of the precision of effects that the data add, below which Laplace's error is negligible
 REACH = 3.0  # standard errors: how far one proposal lets the parameters move
 MAX_APPROACH = 12
+SECOND = 512  # draws of a randomisation that recheck a maximum
+ADVICE = {"laplace": "use Monte Carlo EM", "glmm": "use proposal='laplace', or Monte Carlo EM"}
+RECHECKS = 2000  # number of the first set of those draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +67,7 @@ class MCLAState:
     likelihood: ImportanceLikelihood | None = None
     maximum: Maximum | None = None
     weights: Weights | None = None
+    recheck: Recheck | None = None
     zero: np.ndarray | None = None
 
     @property
@@ -160,6 +165,11 @@ class MCLAState:
         likelihood = self.sample(self.proposal, self._next_n(), self.stage)
         found = self._maximise(likelihood, np.inf if self.settings.proposal == "glmm" else REACH)
         weights = weights_at(likelihood, found.psi)
+        recheck = self._rechecked(found) if self.settings.proposal == "glmm" else None
+        if recheck is not None and recheck.is_reliable:
+            found = recheck.corrected(found)
+        elif weights.are_hopeless:
+            found = found.without_error()
         return replace(
             self,
             psi=found.psi,
@@ -167,8 +177,17 @@ class MCLAState:
             likelihood=likelihood,
             maximum=found,
             weights=weights,
+            recheck=recheck,
             covariance=_metric(found.covariance, self.covariance),
         )
+
+    def _rechecked(self, found: Maximum) -> Recheck:
+        """A second opinion on a maximum, by a proposal made there, block by block."""
+        blocks = Blocks.of(self.objective.profile.likelihood)
+        settings = replace(self.settings, proposal="laplace", shares=None)
+        there = replace(self, settings=settings, blocks=blocks, psi=found.psi)
+        proposal, stage = there.proposal_here(RECHECKS + 3 * self.stage)
+        return Recheck.of(there.sample(proposal, SECOND, stage), found)
 
     def _next_n(self) -> int:
         """Draws of the next randomisations: as many as the errors of the last ones ask for, in powers of two."""
@@ -193,9 +212,12 @@ class MCLAState:
             settings.randomisations
         )
         if not self.weights.are_reliable and (full or self.weights.are_hopeless):
-            return self.weights.verdict()
+            return self.weights.verdict(ADVICE[settings.proposal])
         if not (met and self.weights.are_reliable) and not full:
             return RUNNING
+        failure = None if self.recheck is None else self.recheck.failure(settings.mcse)
+        if failure is not None:
+            return failure
         active = self._active(self.psi)
         flat = flat_direction(self.maximum, active)
         if flat is not None:

@@ -277,11 +277,14 @@ def test_salamanders(salamanders, reference):
 
 
 @pytest.mark.slow
-def test_the_proposal_of_glmm_says_that_it_fails(salamanders):
-    with pytest.warns(hlik.ConvergenceWarning, match="importance sampling fails here"):
+def test_the_proposal_of_glmm_says_that_it_fails(salamanders, reference):
+    """Pareto k says it; the Monte Carlo errors are those of the exact estimates all the same."""
+    exact = reference("truth/salamander_exact")
+    with pytest.warns(hlik.ConvergenceWarning, match="importance sampling fails here.*use proposal='laplace'"):
         idata = hlik.fit(salamanders, hlik.MCLA(proposal="glmm", m=10_000), random_seed=1, progressbar=False)
     assert float(idata.sample_stats["pareto_k"].max()) > 0.7
     np.testing.assert_array_equal(idata.sample_stats["block_size"], [120])
+    assert np.all(np.abs(idata.estimates["beta"] - exact["estimates"][:4]) <= ERRORS * idata.monte_carlo_errors["beta"])
 
 
 def test_variance_at_zero():
@@ -345,16 +348,35 @@ def test_one_block_of_2200_crossed_effects_fails_early():
     assert float(idata.sample_stats["effective_draws"].max()) < 8
 
 
-@pytest.mark.slow
-def test_monte_carlo_errors_of_estimates_are_honest():
-    """Twenty seeds, few draws: the estimates vary as the Monte Carlo errors say, to the noise of a deviation (16 %)."""
-    model = bacteria.build(bacteria.load())
-    fits = []
+def twenty_fits(model, settings):
+    """Estimates and Monte Carlo errors (20, parameters), Pareto k and status of each."""
+    rows, errors, k, status = [], [], [], []
     for seed in range(20):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", hlik.ConvergenceWarning)
-            fits.append(hlik.fit(model, hlik.MCLA(m=1024), random_seed=seed, progressbar=False))
-    for name in ("beta", "sigma"):
-        spread = np.std([idata.estimates[name].values for idata in fits], axis=0, ddof=1)
-        mcse = np.sqrt(np.mean([idata.monte_carlo_errors[name].values ** 2 for idata in fits], axis=0))
-        assert np.all((spread / mcse > 0.7) & (spread / mcse < 1.4))
+            idata = hlik.fit(model, settings, random_seed=seed, progressbar=False)
+        names = [name for name in idata.monte_carlo_errors if name in ("beta", "sigma", "sigma_female", "sigma_male")]
+        rows.append(np.concatenate([np.ravel(idata.estimates[name]) for name in names]))
+        errors.append(np.concatenate([np.ravel(idata.monte_carlo_errors[name]) for name in names]))
+        k.append(float(idata.sample_stats["pareto_k"].max()))
+        status.append(idata.fit.attrs["status"])
+    return np.array(rows), np.array(errors), np.array(k), status
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [hlik.MCLA(m=1024), hlik.MCLA(proposal="glmm", m=10_000)], ids=["laplace", "glmm"])
+def test_monte_carlo_errors_of_estimates_are_honest(settings):
+    """Twenty seeds: the estimates vary as the Monte Carlo errors say, to the noise of a deviation (16 %)."""
+    model = bacteria.build(bacteria.load())
+    found, errors, k, status = twenty_fits(model, settings)
+    ratio = found.std(axis=0, ddof=1) / np.sqrt((errors**2).mean(axis=0))
+    assert np.all((ratio > 0.7) & (ratio < 1.4)), ratio
+    exact = hlik.fit(model, hlik.AGQ(25), progressbar=False)
+    truth = np.concatenate([np.ravel(exact.estimates["beta"]), np.ravel(exact.estimates["sigma"])])
+    far = np.sqrt(((found - truth) ** 2).mean(axis=0)) / np.sqrt((errors**2).mean(axis=0))
+    assert np.all(far < 1.6), far  # the bias of the ratio of means is in it
+    if settings.proposal == "glmm":  # Pareto k does not show it in every fit: the second opinion does
+        assert np.any(k < 0.7)
+        assert all("fails here" in words for words in status)
+    else:
+        assert set(status) == {"converged"}

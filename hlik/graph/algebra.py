@@ -112,6 +112,24 @@ def uniform(array: np.ndarray) -> bool:
     return array.size > 0 and bool(np.all(array == array.flat[0]))
 
 
+def varies(affine: Affine) -> bool:
+    """Whether the elements of an affine form differ."""
+    if affine.offset.size < 2:
+        return False
+    if np.ptp(affine.offset):
+        return True
+    for rows in affine.rows.values():
+        if isinstance(rows, lin.Gather):
+            if np.ptp(rows.index) or (rows.weight.ndim and np.ptp(rows.weight)):
+                return True
+        elif isinstance(rows, lin.Dense):
+            if np.any(np.ptp(rows.matrix, axis=0)):
+                return True
+        else:
+            return True
+    return False
+
+
 def relate(base: Affine, other: Affine) -> tuple[float, float] | None:
     """The numbers k and c with ``other = k * base + c`` (after broadcasting), or None."""
     if base is other:

@@ -25,7 +25,6 @@ from pytensor.tensor.shape import Shape, Shape_i
 
 from hlik.graph import algebra
 from hlik.graph import forms as fm
-from hlik.graph import rows as lin
 from hlik.graph.elements import ASSEMBLING, INDEXING, TRANSPARENT, CannotLift, Elements, is_dot, parts_of
 from hlik.graph.forms import Affine, Form, Mapped
 from hlik.graph.walk import Walker
@@ -108,7 +107,7 @@ class _Lifter:
         if isinstance(affine, Affine) and affine.offset.size in (1, self.n):  # a multivariate density has fewer
             flat = fm.broadcast(affine, shape)
             flat = Affine(flat.rows, flat.offset.ravel())
-            if any(self.is_effect(name) for name in affine.inputs) or _varies(flat):
+            if any(self.is_effect(name) for name in affine.inputs) or algebra.varies(flat):
                 self._predictor(flat)
 
     def _emit(self, instruction: Instruction) -> int:
@@ -144,7 +143,9 @@ class _Lifter:
         if any(self.is_effect(name) for name in fm.inputs_of(form)):
             return True
         affine = form.affine if isinstance(form, Mapped) else form
-        return isinstance(affine, Affine) and affine.offset.size >= self.n and _varies(fm.gathered(affine, index))
+        return (
+            isinstance(affine, Affine) and affine.offset.size >= self.n and algebra.varies(fm.gathered(affine, index))
+        )
 
     def _splits(self, variable: Variable, index: np.ndarray) -> bool:
         """Whether an affine node is no known predictor, but a sum of known ones and expressions of parameters."""
@@ -284,21 +285,3 @@ class _Lifter:
             a, b = self.visit(left, row * inner + k), self.visit(right, k * columns + column)
             places.append(self._emit(Instruction("mul", (a, b))))
         return places[0] if len(places) == 1 else self._emit(Instruction("add", tuple(places)))
-
-
-def _varies(affine: Affine) -> bool:
-    """Whether the elements of an affine form differ."""
-    if affine.offset.size < 2:
-        return False
-    if np.ptp(affine.offset):
-        return True
-    for rows in affine.rows.values():
-        if isinstance(rows, lin.Gather):
-            if np.ptp(rows.index) or (rows.weight.ndim and np.ptp(rows.weight)):
-                return True
-        elif isinstance(rows, lin.Dense):
-            if np.any(np.ptp(rows.matrix, axis=0)):
-                return True
-        else:
-            return True
-    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from hlik.fit import Fit
+from hlik.loop import Fit
 from hlik.model import Response, Variable
 from hlik.result.arrays import Packer
 from hlik.result.report import Reporter

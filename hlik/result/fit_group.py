@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 
 from hlik.block_effects import InverseMap
-from hlik.fit import Fit
 from hlik.graph.describe import labels_of
 from hlik.inference.variance_components import variance_components
+from hlik.loop import Fit
 from hlik.model import HierarchicalModel
 from hlik.result.arrays import Packer, attributes
 from hlik.result.description import describe_model, settings_of

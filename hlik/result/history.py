@@ -8,7 +8,7 @@ import arviz as az
 import numpy as np
 import xarray as xr
 
-from hlik.fit import Fit
+from hlik.loop import Fit
 from hlik.result.arrays import attributes
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from hlik.estimators.base import Estimate
-from hlik.fit import Fit
+from hlik.loop import Fit
 from hlik.result.arrays import Packer, attributes
 from hlik.result.diagnostics import diagnostics_group
 from hlik.result.draws import Drawer
@@ -37,7 +37,7 @@ def to_inference_data(
     Parameters
     ----------
     fit
-        What `hlik.fit.run` returned.
+        What `hlik.loop.run` returned.
     draws
         Draws in all, in four chains, of the normal approximation; 0 for none.
     rng

@@ -26,12 +26,13 @@ from hlik.inference.lr_test import lr_test
 from hlik.inference.pointwise import pointwise_log_likelihood
 from hlik.inference.predict import predict
 from hlik.inference.profile_table import profile
+from hlik.inference.ranef import ranef
 from hlik.inference.residual_tests import residual_tests
 from hlik.inference.residuals import residuals
 from hlik.inference.sandwich import sandwich
 from hlik.inference.satterthwaite import satterthwaite
 from hlik.inference.simulate import simulate
-from hlik.inference.tables import ranef, summary
+from hlik.inference.summary import summary
 from hlik.inference.variance_partition import variance_partition
 from hlik.inference.warm_start import warm_start
 from hlik.inspection import inspect

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import stats
 
 from hlik.errors import ModelError
-from hlik.inference.tables import labels, model_of, summary
+from hlik.inference.summary import summary
+from hlik.inference.tables import labels, model_of
 
 
 @dataclass(frozen=True)

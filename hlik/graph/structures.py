@@ -30,7 +30,7 @@ import scipy.sparse as sp
 from pymc.distributions.multivariate import MvStudentTRV
 from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
-from pytensor.tensor.random.basic import MvNormalRV
+from pytensor.tensor.random.basic import MvNormalRV, StudentTRV
 
 from hlik.distributions.random_variable import PrecisionNormalRV
 from hlik.distributions.structure import PrecisionStructure
@@ -193,6 +193,18 @@ def _(op: Op, rv: Variable, walker: Walker) -> Structure | None:
         return None
     blocks = np.arange(int(np.prod(shape, dtype=int))).reshape(-1, k)
     return BlockStructure(pt.reshape(scale, (k, k)), blocks, mean, degrees=pt.reshape(degrees, ()))
+
+
+@structure_of.register(StudentTRV)
+def _(op: Op, rv: Variable, walker: Walker) -> Structure | None:
+    """Blocks of one effect: the densities of `pm.MvStudentT` have a closed form, and those of one effect with them."""
+    degrees, mean, scale = op.dist_params(rv.owner)  # type: ignore[attr-defined]
+    for parameter in (degrees, scale):
+        own = fm.shape_of(walker.form(parameter))
+        if own is None or int(np.prod(own, dtype=int)) != 1:
+            return None  # one density for every level
+    blocks = np.arange(int(np.prod(walker.shape(rv), dtype=int)))[:, None]
+    return BlockStructure(pt.reshape(scale**2, (1, 1)), blocks, mean, degrees=pt.reshape(degrees, ()))
 
 
 @structure_of.register(PrecisionNormalRV)

@@ -111,6 +111,8 @@ def held_parameters(likelihood: HLikelihood, theta: np.ndarray) -> np.ndarray:
         deviation = np.sqrt(np.diag(coefficients.covariance.value(theta).reshape((living.size,) * 2)))[living]
         slopes = coefficients.covariance.jacobian(theta).reshape(living.size, living.size, -1)
         own = np.flatnonzero(np.any(slopes != 0, axis=(0, 1)) & ~moved(likelihood, theta, without={effect.name}))
+        if not own.size:
+            continue
         part = slopes[np.ix_(living, living, own)] / np.outer(deviation, deviation)[:, :, None]
         part = part.reshape(-1, own.size) * np.maximum(np.abs(theta[own]), 1.0)
         if part.size:

@@ -6,7 +6,7 @@ model, so that predictions at the data of the fit are those of the fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,25 +17,21 @@ from pymc.distributions.moments import mean
 from pymc.exceptions import UndefinedMomentException
 from pymc.model.fgraph import clone_model
 from pytensor.graph.basic import Variable as GraphVariable
-from pytensor.graph.replace import clone_replace
 from pytensor.tensor.random.op import RandomVariable
 
 from hlik.errors import ModelError
 from hlik.graph import forms as fm
-from hlik.graph.describe import coords_of, describe, element_labels, labels_of, listed
-from hlik.graph.families import random_parts, response_parts
+from hlik.graph.describe import coords_of, describe, element_labels, listed
+from hlik.graph.families import response_parts
 from hlik.graph.forms import Form
 from hlik.graph.graph_map import GraphMap, graph_map
-from hlik.graph.numeric import known_value
+from hlik.graph.levels import Levels, check_levels
+from hlik.graph.numeric import dim_length
 from hlik.graph.read import set_locations
 from hlik.graph.roles import Roles, assign_roles
 from hlik.graph.theta import ThetaLayout
 from hlik.graph.unobserved import masked_response, row_labels, whole_response
 from hlik.graph.walk import Walker
-from hlik.maps import ThetaMap
-
-LARGEST_SUM = 200  # counts up to which a distribution function that PyMC lacks is summed from probabilities
-LARGEST_TABLE = 20_000_000  # ... and numbers that may be held for it
 
 
 def model_at(model: pm.Model, data: Mapping[str, Any], coords: Mapping[str, Any]) -> pm.Model:
@@ -70,21 +66,12 @@ def _set(clone: pm.Model, container: GraphVariable, value: np.ndarray, coords: M
     if not np.all(np.isfinite(value.astype(float))):
         raise ModelError(f"data[{name!r}] has missing or infinite values: leave these rows out.")
     for dim, size in zip(clone.named_vars_to_dims.get(name) or (), value.shape, strict=False):
-        if dim is None or int(clone.dim_lengths[dim].eval()) == size:
+        if dim is None or dim_length(clone, dim) == size:
             continue
         if dim in coords:
             raise ModelError(f"data[{name!r}] has {size} elements along {dim!r}, coords[{dim!r}] {len(coords[dim])}.")
         clone.set_dim(dim, size, tuple(range(size)) if clone.coords.get(dim) is not None else None)
     clone.set_data(name, value.astype(old.dtype))
-
-
-@dataclass(frozen=True, eq=False)
-class Levels:
-    """A random effect at the data of a prediction: a label and a dispersion for each of its levels."""
-
-    name: str
-    labels: tuple[str, ...]
-    dispersion: ThetaMap | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +88,8 @@ class Target:
         The levels of every random effect at these data.
     labels
         Labels of the elements of every parameter, to be compared with those of the fit.
+    n_theta
+        Number of dispersion parameters of the graph; the quasi-dispersions that EQL adds come after them.
     """
 
     form: Form
@@ -109,6 +98,7 @@ class Target:
     coords: dict[str, np.ndarray]
     effects: tuple[Levels, ...]
     labels: dict[str, tuple[str, ...]]
+    n_theta: int
     graph: GraphMap | None = None
 
 
@@ -143,6 +133,7 @@ def read_target(
     walker = Walker(model, {key: np.asarray(value, float) for key, value in fixed.items()})
     roles = assign_roles(model, walker, list(random))
     set_locations(walker, roles)
+    check_levels(walker, roles)
     variable, masked = model[name], masked_response(model, name)
     if masked is not None:
         expression = _masked_mean(model, name, *masked, resized)
@@ -151,7 +142,10 @@ def read_target(
     try:
         form = walker.form(expression)
     except (ValueError, IndexError) as error:
-        raise ModelError(f"{name!r} cannot be computed at these data: {error}") from error
+        raise ModelError(
+            f"{name!r} cannot be computed at these data: {error}. What does not follow from containers follows from "
+            f"the model built with these data: data=build(...)."
+        ) from error
     shape = _shape(walker, variable, form, resized)
     if masked is not None and not resized:
         shape = _masked_shape(name, *masked)
@@ -159,12 +153,12 @@ def read_target(
     if graph is not None and graph.size != np.prod(shape, dtype=int):  # a shape that the graph alone does not tell
         shape = (graph.size,)
     layout = ThetaLayout.of(walker, theta)
-    effects = tuple(_levels(walker, roles, effect, layout) for effect in roles.random_effects)
+    effects = tuple(Levels.of(walker, roles, effect, layout) for effect in roles.random_effects)
     labels = {key: tuple(element_labels(model, describe(walker, model[key]))) for key in roles.parameters}
     dims = model.named_vars_to_dims.get(name) or (None,) * len(shape)
     named = tuple(d if d is not None and len(dims) == len(shape) else f"{name}_dim_{k}" for k, d in enumerate(dims))
     coords = coords_of(model) | ({} if masked is None else row_labels(model, *masked))
-    return Target(form, shape, named, coords, effects, labels, graph)
+    return Target(form, shape, named, coords, effects, labels, layout.size, graph)
 
 
 def _mean(rv: GraphVariable, resized: bool, name: str | None = None) -> GraphVariable:
@@ -209,23 +203,6 @@ def _shape(walker: Walker, variable: GraphVariable, form: Form, resized: bool) -
     return () if found is None else tuple(int(size) for size in found)
 
 
-def _levels(walker: Walker, roles: Roles, name: str, layout: ThetaLayout) -> Levels:
-    rv = walker.model[name]
-    variable = describe(walker, rv)
-    labels = tuple(labels_of(coords_of(walker.model), variable, name))
-    return Levels(name, labels, _dispersion(walker, roles, rv, layout, variable.shape))
-
-
-def _dispersion(
-    walker: Walker, roles: Roles, rv: GraphVariable, layout: ThetaLayout, shape: tuple[int, ...]
-) -> ThetaMap | None:
-    if rv.name in roles.scale_of:
-        deviation = roles.scale_of[rv.name] * rv.owner.op.dist_params(rv.owner)[1]
-        return layout.map_of(walker, deviation**2, shape)
-    parts = random_parts(rv.owner.op, rv)
-    return None if parts is None else layout.map_of(walker, parts.dispersion, shape)
-
-
 def _graph(walker: Walker, expression: GraphVariable, form: Form, roles: Roles) -> GraphMap | None:
     """The expression as a function of the value variables, for forms that are neither affine nor one function of it."""
     if not isinstance(form, fm.Opaque | fm.Product):
@@ -233,65 +210,3 @@ def _graph(walker: Walker, expression: GraphVariable, form: Form, roles: Roles) 
     names = [*roles.parameters, *roles.random_effects]
     shapes = [walker.value_shape(walker.model[name]) for name in names]
     return graph_map(walker.model, expression, names, shapes, walker.fixed)
-
-
-def distribution_at(
-    model: pm.Model, name: str, values: Mapping[str, np.ndarray], fixed: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    """Mean and distribution function of a response at its data, as far as PyMC knows them; nothing is compiled.
-
-    Parameters
-    ----------
-    values
-        Value variables by the names of their free random variables.
-    fixed
-        Natural-scale values of the others.
-
-    Returns
-    -------
-    dict
-        ``fitted``, the mean; ``cdf``, P(Y <= y); ``cdf_below``, P(Y < y).
-    """
-    rv, y = model[name], model.rvs_to_values[model[name]]
-    stand_ins = {free: free.type(name=free.name) for free in model.free_RVs}
-    alone = clone_replace(rv, stand_ins, rebuild_strict=False)
-    # just below y: the whole mass at y for counts and at the bounds of censored responses, none for others
-    below = y - 1 if rv.dtype.startswith(("int", "uint", "bool")) else y - 1e-10 * (1 + abs(y))
-    expressions = {
-        "fitted": lambda: mean(alone),
-        "cdf": lambda: pm.math.exp(pm.logcdf(alone, y)),
-        "cdf_below": lambda: pm.math.exp(pm.logcdf(alone, below)),
-    }
-    names, shapes = list(values), [np.shape(value) for value in values.values()]
-    x = np.concatenate([np.ravel(value) for value in values.values()]) if names else np.zeros(0)
-    held = {key: np.asarray(value, float) for key, value in fixed.items()}
-    originals = {copy: free for free, copy in stand_ins.items()}
-
-    def value_of(expression: Callable[[], GraphVariable]) -> np.ndarray | None:
-        try:
-            value = graph_map(model, expression(), names, shapes, held, originals).value(x)
-        except (NotImplementedError, UndefinedMomentException, ValueError, TypeError, RuntimeError):
-            return None
-        return value if np.all(np.isfinite(value)) else None
-
-    found = {key: value_of(expression) for key, expression in expressions.items()}
-    is_scalar = getattr(rv.owner.op, "ndim_supp", 0) == 0  # vectors of counts have no order
-    if is_scalar and found["cdf"] is None and below.type.dtype.startswith("int"):
-        found |= _summed(np.asarray(known_value(y)), lambda k: value_of(lambda: pm.math.exp(pm.logp(alone, k))))
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _summed(y: np.ndarray, probability: Callable[[np.ndarray], np.ndarray | None]) -> dict[str, np.ndarray | None]:
-    """The distribution function of a count on 0, 1, ... by summing probabilities up to the largest observed one."""
-    top = int(y.max(initial=0))
-    if top > LARGEST_SUM or y.size * top > LARGEST_TABLE or y.min(initial=0) < 0:
-        return {}
-    terms = []
-    for k in range(top + 1):
-        term = probability(np.full(y.shape, k))
-        if term is None:
-            return {}
-        terms.append(term)
-    cdf = np.vstack([np.zeros(y.size), np.minimum(np.cumsum(terms, axis=0), 1.0)])
-    rows, counts = np.arange(y.size), np.ravel(y).astype(int)
-    return {"cdf": cdf[counts + 1, rows], "cdf_below": cdf[counts, rows]}

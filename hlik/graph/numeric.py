@@ -110,6 +110,13 @@ def known_value(variable: Variable) -> Any:
     return variable.data if isinstance(variable, Constant) else variable.get_value(borrow=True)
 
 
+def dim_length(model: Any, dim: str) -> int:
+    """Length of a dim of a PyMC model; nothing is compiled."""
+    length = model.dim_lengths[dim]
+    found = known_value(length)
+    return int(Interpreter([], [length])()[0] if found is None else found)
+
+
 class Interpreter:
     """A function from values of `inputs` to values of `outputs`.
 

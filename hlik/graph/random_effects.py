@@ -6,6 +6,7 @@ import numpy as np
 from pytensor.graph.basic import Variable as GraphVariable
 
 from hlik import random_families
+from hlik.block_effects import BlockRoot, Degrees
 from hlik.errors import ModelError
 from hlik.graph import forms as fm
 from hlik.graph.algebra import as_function
@@ -19,7 +20,6 @@ from hlik.graph.walk import Walker
 from hlik.links import LINKS
 from hlik.maps import RepeatedMap, ThetaMap
 from hlik.model import RandomEffect
-from hlik.block_effects import BlockRoot, Degrees
 
 KNOWN = "Normal, LogNormal, Gamma, Beta and InverseGamma"
 WANTED = {
@@ -39,6 +39,13 @@ def read_random_effect(
             f"Random effect {rv.name!r} has a single level: its variance cannot be estimated. Make it a parameter "
             f"(a prior without free variables), or leave it out of random=[...]."
         )
+    return random_effect_at(walker, rv, index, layout, roles)
+
+
+def random_effect_at(
+    walker: Walker, rv: GraphVariable, index: slice, layout: ThetaLayout, roles: Roles
+) -> RandomEffect:
+    """The same of any number of levels."""
     if rv.name in roles.scale_of:
         return _non_centred(walker, rv, index, layout, roles.scale_of[rv.name])
     found = structure(walker, rv)

@@ -18,7 +18,7 @@ from hlik.errors import ModelError
 from hlik.graph import algebra, rules
 from hlik.graph import forms as fm
 from hlik.graph.forms import Form, Opaque, Product
-from hlik.graph.numeric import is_known, known_value
+from hlik.graph.numeric import dim_length, is_known, known_value
 
 
 class Walker:
@@ -95,6 +95,9 @@ class Walker:
         for found in (self._univariate_shape(rv), self._multivariate_shape(rv)):
             if found is not None:
                 return found
+        dims = self.model.named_vars_to_dims.get(rv.name) or (None,)
+        if all(dim is not None for dim in dims):
+            return tuple(dim_length(self.model, dim) for dim in dims)
         return tuple(int(k) for k in self.model.eval_rv_shapes()[rv.name])  # compiles; multivariates only
 
     def _univariate_shape(self, rv: Variable) -> tuple[int, ...] | None:

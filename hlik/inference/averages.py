@@ -26,12 +26,13 @@ MOST_NODES = 200_000
 class Entries:
     """The part of one non-normal random effect in each row: ``coefficient * v``, one level a row.
 
-    `dispersion` is lam of that level; rows without the effect have coefficient zero.
+    `nodes` and `weights` are the rule for the density of that level's v, shapes (m, nodes); rows without the effect
+    have coefficient zero.
     """
 
-    family: RandomFamily
     coefficient: np.ndarray
-    dispersion: np.ndarray
+    nodes: np.ndarray
+    weights: np.ndarray
 
 
 def variance_of_v(family: RandomFamily, lam: np.ndarray) -> np.ndarray:
@@ -59,9 +60,7 @@ def average(
     if np.any(variance > 0):
         x, w = special.roots_hermitenorm(HERMITE)
         rules.append((np.sqrt(variance)[:, None] * x, np.broadcast_to(w / w.sum(), (eta.size, x.size))))
-    for entries in others:
-        v, w = _rule(entries.family, entries.dispersion)
-        rules.append((entries.coefficient[:, None] * v, w))
+    rules += [(entries.coefficient[:, None] * entries.nodes, entries.weights) for entries in others]
     nodes = int(np.prod([shift.shape[1] for shift, _ in rules], dtype=float)) if rules else 1
     if nodes > MOST_NODES:
         raise ModelError(
@@ -86,7 +85,7 @@ def _average_of_rows(
         return np.einsum("ij,ij->i", weight, np.where(weight > 0, function(points), 0.0))
 
 
-def _rule(family: RandomFamily, lam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def family_rule(family: RandomFamily, lam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nodes v and normalised weights for every lam, shapes (m, nodes); one rule for each distinct lam."""
     assert not isinstance(family, Normal)
     distinct, where = np.unique(lam, return_inverse=True)

@@ -8,6 +8,7 @@ from typing import Any
 import arviz as az
 import numpy as np
 import pandas as pd
+import pymc as pm
 import scipy.sparse as sp
 from scipy import stats
 
@@ -24,7 +25,7 @@ THETA_STEP = 1e-4  # standard errors of theta, for central differences of averag
 def predict(
     model: Any,
     idata: az.InferenceData,
-    data: Mapping[str, Any] | pd.DataFrame | None = None,
+    data: Mapping[str, Any] | pd.DataFrame | pm.Model | None = None,
     random: str = "conditional",
     kind: str = "link",
     se: bool = True,
@@ -44,16 +45,24 @@ def predict(
     data
         New values of the model's `pm.Data` containers, by name; those left out keep theirs. A DataFrame is coded by the
         formula of a model from `hlik.from_formula`, and gives its columns to the containers of the same names
-        otherwise. None: the data of the fit.
+        otherwise. A `pm.Model`: the same model built with the new data (its observations do not count), for data that
+        are not in containers and for the matrices of fields. None: the data of the fit.
     random
         What the random effects are, in ``eta = x'beta + z'v + offset``:
 
         ``"conditional"``
             ``eta = x'beta + z'v_hat``: the levels of the fit at their predictions, their errors jointly with those of
-            beta; levels that the fit did not have as with "new".
+            beta. Independent levels that the fit did not have are as with "new". Those of a joint normal density are
+            given the others: with the precision Q of all levels there, old o and new n,
+            ``v_n = A v_o + e``, ``A = -Q_nn^-1 Q_no``, ``Var(e) = Q_nn^-1``, at the estimates: the conditional
+            autoregression given the neighbours, relatives by the pedigree, kriging by a covariance function. Rows of
+            terms with more effects than observations, ``u ~ N(0, lam W)``, are ``z'u_hat``, their variance that of the
+            scores' part and ``lam (z'Wz - |z'WZ'(U/d)|^2)``.
         ``"new"``
             Levels drawn anew: ``eta = x'beta + z'c``, c the value of v that changes nothing (0; 1 for inverse-gamma
-            effects), ``var = x' cov(beta) x + sum_j z_j^2 Var(v_j)``.
+            effects), ``var = x' cov(beta) x + Var(z'v)``, that is ``sum_j z_j^2 Var(v_j)`` for independent effects,
+            ``z'Q^-1 z`` for joint normal ones. For densities without a closed form here (skew-normal, mixtures,
+            `pm.CustomDist`) c is E v, and both moments come from the density at the estimates by quadrature.
         ``"zero"``
             The typical level: ``eta = x'beta + z'c``, ``var = x' cov(beta) x``.
         ``"marginal"``
@@ -86,8 +95,9 @@ def predict(
     Notes
     -----
     Errors of v_hat include how it moves with the dispersion parameters where the fit's own do (Laplace and others, as
-    in glmmTMB); with EQL the dispersions count as known. Cost: the graph is read
-    twice and H factored once. A mean of several predictors (zero-inflated, say) is predicted on the response scale.
+    in glmmTMB); with EQL the dispersions count as known. Cost: the graph is read twice and H factored once; new levels
+    of a field add a factor of Q_nn. A mean of several predictors (zero-inflated, say) is predicted on the response
+    scale.
 
     References
     ----------
@@ -134,26 +144,14 @@ def _check(random: str, kind: str, interval: float | None) -> None:
 
 def _plain(fitted: Restored, predictor: Predictor, random: str, se: bool) -> tuple[np.ndarray, np.ndarray]:
     """eta and its variance for given, new or typical levels."""
-    known = predictor.known if random == "conditional" else np.zeros(predictor.known.size, bool)
-    v = predictor.centre.copy()
-    v[known] = fitted.v[predictor.position[known]]
-    at = predictor.at(fitted, v)
-    if not se:
-        return at.eta, np.full(at.eta.size, np.nan)
-    TZ = _of_the_fit(at.TZ, known, predictor.position, fitted.v.size)
-    if random == "zero":
-        return at.eta, fitted.variance(at.TX, sp.csr_array(TZ.shape), at.T_theta)
-    variance = fitted.variance(at.TX, TZ, at.T_theta)
-    if not known.all():
-        variance = variance + predictor.new_variance(fitted, at.TZ, ~known)
-    return at.eta, variance
-
-
-def _of_the_fit(TZ: sp.csr_array, known: np.ndarray, position: np.ndarray, q: int) -> sp.csr_array:
-    """The columns of known levels, at the places that they had in the fit."""
-    part = sp.coo_array(sp.csr_array(TZ[:, known]))
-    row, column = part.coords
-    return sp.csr_array(sp.coo_array((part.data, (row, position[known][column])), shape=(TZ.shape[0], q)))
+    ways = {
+        "conditional": (lambda: predictor.predicted(fitted), predictor.variance_given_fit),
+        "new": (lambda: predictor.drawn(fitted), predictor.variance_drawn),
+        "zero": (predictor.typical, predictor.variance_typical),
+    }
+    value, variance = ways[random]
+    at = predictor.at(fitted, value())
+    return at.eta, variance(fitted, at) if se else np.full(at.eta.size, np.nan)
 
 
 def _marginal(fitted: Restored, predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
@@ -163,14 +161,14 @@ def _marginal(fitted: Restored, predictor: Predictor) -> tuple[np.ndarray, np.nd
             f"random='marginal' averages a function of a single linear predictor, which {predictor.name!r} is not: "
             f"average hlik.simulate(model, idata) instead."
         )
-    at = predictor.at(fitted, np.zeros(predictor.centre.size))
-    mean = predictor.average(fitted, at, fitted.theta)
-    slope = predictor.average(fitted, at, fitted.theta, slope=True)
+    at = predictor.at(fitted, np.zeros(predictor.typical().size))
+    mean = predictor.average(at, fitted.theta)
+    slope = predictor.average(at, fitted.theta, slope=True)
     by_theta = slope[:, None] * at.T_theta
     errors = np.sqrt(np.diag(fitted.covariance)[fitted.beta.size :])
     for k in np.flatnonzero(np.isfinite(errors) & (errors > 0)):
         step = THETA_STEP * errors[k] * np.eye(fitted.theta.size)[k]
-        ends = [predictor.average(fitted, at, fitted.theta + sign * step) for sign in (1.0, -1.0)]
+        ends = [predictor.average(at, fitted.theta + sign * step) for sign in (1.0, -1.0)]
         by_theta[:, k] += (ends[0] - ends[1]) / (2 * step[k])
     rows = np.hstack([slope[:, None] * at.TX, by_theta])
     none = sp.csr_array((mean.size, fitted.v.size))

@@ -15,47 +15,45 @@ from hlik.model import RandomEffect
 from hlik.precision import Precision
 
 
-def row_variance(
-    effect: RandomEffect, Z: sp.csr_array, dispersion: np.ndarray | None, theta: np.ndarray, is_fitted: bool
-) -> np.ndarray:
+def row_variance(effect: RandomEffect, Z: sp.csr_array, theta: np.ndarray) -> np.ndarray:
     """``Var(z'v)`` of every row of Z, shape (m,).
 
     Parameters
     ----------
     effect
-        The random effect as it was fitted.
+        The random effect, with the levels that are the columns of Z.
     Z
-        Coefficients, a column for each level there.
-    dispersion
-        lam of these levels; not used for effects with a precision.
+        Coefficients.
     theta
         Dispersion parameters.
-    is_fitted
-        Whether the levels are those of the fit, all and in order.
     """
     if effect.precision is not None:
-        return _by_precision(effect, effect.precision, Z, theta, is_fitted)
-    if effect.family is None or dispersion is None:
+        return student_factor(effect, theta) * _by_precision(effect, effect.precision, Z, theta)
+    if effect.family is None or effect.dispersion is None:
         raise ModelError(
-            f"Random effect {effect.name!r} ({effect.distribution}) has no closed form here that new levels could be "
-            f"given by: predict with random='conditional' or 'zero'."
+            f"Random effect {effect.name!r} ({effect.distribution}) has no closed form here that its variance follows "
+            f"from."
         )
-    return Z.power(2) @ np.broadcast_to(variance_of_v(effect.family, dispersion), (Z.shape[1],))
+    lam = np.broadcast_to(effect.dispersion.value(theta), (Z.shape[1],))
+    return Z.power(2) @ np.broadcast_to(variance_of_v(effect.family, lam), (Z.shape[1],))
 
 
-def _by_precision(
-    effect: RandomEffect, precision: Precision, Z: sp.csr_array, theta: np.ndarray, is_fitted: bool
-) -> np.ndarray:
-    size = precision.coefficients.order if isinstance(precision.coefficients, InverseMap) else 0
-    if not size or effect.variable.unconstrained_shape[-1] != size:
-        if is_fitted:
-            return _by_factor(effect, precision, Z, theta)
-        raise ModelError(
-            f"Random effect {effect.name!r} ({precision.description}) is one field: new levels of it are not known "
-            f"without their places in it. Predict at the levels of the fit, or with random='zero'."
-        )
-    assert isinstance(precision.coefficients, InverseMap)
-    block = precision.coefficients.covariance.value(theta).reshape(size, size)
+def student_factor(effect: RandomEffect, theta: np.ndarray) -> float:
+    """What makes the variance of a multivariate t density of its scale: ``nu / (nu - 2)``; 1 for normal ones."""
+    if effect.degrees is None:
+        return 1.0
+    nu = float(effect.degrees.map.value(theta)[0])
+    if nu <= 2:
+        raise ModelError(f"Random effect {effect.name!r} is t with {nu:.3g} degrees of freedom: it has no variance.")
+    return nu / (nu - 2)
+
+
+def _by_precision(effect: RandomEffect, precision: Precision, Z: sp.csr_array, theta: np.ndarray) -> np.ndarray:
+    coefficients = precision.coefficients
+    if not isinstance(coefficients, InverseMap):
+        return _by_factor(effect, precision, Z, theta)
+    size = coefficients.order
+    block = coefficients.covariance.value(theta).reshape(size, size)
     covariance = sp.block_diag([block] * (Z.shape[1] // size), format="csr")
     return np.asarray((Z @ covariance).multiply(Z).sum(axis=1)).ravel()
 

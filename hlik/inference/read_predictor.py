@@ -8,6 +8,7 @@ from typing import Any
 import arviz as az
 import numpy as np
 import pandas as pd
+import pymc as pm
 
 from hlik.errors import ModelError
 from hlik.graph import forms as fm
@@ -15,12 +16,17 @@ from hlik.graph.at_data import Target, model_at, read_target
 from hlik.graph.describe import labels_of
 from hlik.graph.find_link import linked
 from hlik.graph.forms import Affine, Mapped
+from hlik.graph.levels import Levels
 from hlik.graph.read import as_pymc
+from hlik.inference.prediction_density import DensityTerm
+from hlik.inference.prediction_field import FieldTerm
+from hlik.inference.prediction_terms import Term
+from hlik.inference.prediction_wide import WideEffectTerm
 from hlik.inference.predictor import Predictor
 from hlik.inference.restore import Restored, held_fixed
 from hlik.inference.tables import model_of, response_label
 from hlik.links import LINKS
-from hlik.model import Variable
+from hlik.model import RandomEffect, Variable
 from hlik.result.scales import derivative
 
 PARTS = ("observed", "unobserved")  # of a masked response, as PyMC calls them
@@ -30,7 +36,7 @@ def read_predictor(
     model: Any,
     idata: az.InferenceData,
     fitted: Restored,
-    data: Mapping[str, Any] | pd.DataFrame | None,
+    data: Mapping[str, Any] | pd.DataFrame | pm.Model | None,
     coords: Mapping[str, Any],
     response: str | None,
 ) -> Predictor:
@@ -38,7 +44,9 @@ def read_predictor(
     pymc_model = as_pymc(model)
     name = _chosen(pymc_model, idata, response)
     resized = data is not None or bool(coords)
-    if resized:
+    if isinstance(data, pm.Model):
+        here = _other(data, idata, name, coords)
+    elif resized:
         values, labels = _containers(pymc_model, data)
         here = model_at(pymc_model, values, labels | dict(coords))
     else:
@@ -54,9 +62,21 @@ def read_predictor(
         resized=resized,
     )
     _check_parameters(fitted, target)
-    known, position, centre, start = _match_levels(fitted, target)
-    affine, inverse, slope, link = _functions(name, target)
-    return Predictor(name, target, _labels(name, target), known, position, centre, start, affine, inverse, slope, link)
+    terms = _terms(fitted, target, resized)
+    return Predictor(name, target, _labels(name, target), terms, *_functions(name, target))
+
+
+def _other(model: pm.Model, idata: az.InferenceData, name: str, coords: Mapping[str, Any]) -> pm.Model:
+    """The same model built with other data."""
+    if coords:
+        raise ModelError("coords= goes with new values of containers; a model that is passed as data has its own.")
+    described = model_of(idata)
+    needed = [name, *(p["name"] for kind in ("parameters", "random_effects") for p in described[kind])]
+    needed += list(held_fixed(idata))
+    quasi = {f"{response['name']}_dispersion" for response in described["responses"]}
+    if missing := [wanted for wanted in needed if wanted not in model.named_vars and wanted not in quasi]:
+        raise ModelError(f"The model that was passed as data has no {', '.join(map(repr, missing))}.")
+    return model
 
 
 def _chosen(model: Any, idata: az.InferenceData, response: str | None) -> str:
@@ -103,31 +123,32 @@ def _check_parameters(fitted: Restored, target: Target) -> None:
             )
 
 
-def _match_levels(fitted: Restored, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, slice]]:
-    """For each level at the data: whether the fit had it, its place in v, its neutral value; and the terms' slices."""
-    known, position, centre = [np.zeros(0, bool)], [np.zeros(0, int)], [np.zeros(0)]
-    start: dict[str, slice] = {}
-    begin = 0
+def _terms(fitted: Restored, target: Target, resized: bool) -> tuple[Term, ...]:
+    """The random effects at the data, their columns one after the other."""
+    found: list[Term] = []
     for levels in target.effects:
         effect = next(e for e in fitted.model.random_effects if e.name == levels.name)
+        place = _matched(fitted, effect, levels)
+        begin = found[-1].columns.stop if found else 0
         if effect.wide is not None:
-            raise ModelError(
-                f"predict does not take random effect {effect.name!r}, which has more elements than observations: its "
-                f"part of the linear predictor at other data is Z_new @ idata.estimates[{effect.name!r}].values."
-            )
-        old = labels_of(fitted.model.coords, effect.variable, effect.name)
-        if tuple(old) == levels.labels:
-            place = np.arange(effect.size)
-        elif effect.variable.shape != effect.variable.unconstrained_shape:
-            raise ModelError(f"The levels of {effect.name!r} sum to zero: it cannot have others than those of the fit.")
-        else:
-            place = pd.Index(old).get_indexer(pd.Index(levels.labels))
-        known.append(place >= 0)
-        position.append(np.where(place >= 0, place + effect.index.start, 0))
-        centre.append(np.full(place.size, 0.0 if effect.family is None else effect.family.mode))
-        start[levels.name] = slice(begin, begin + place.size)
-        begin += place.size
-    return np.concatenate(known), np.concatenate(position), np.concatenate(centre), start
+            score = np.arange(effect.index.start, effect.index.stop)
+            columns = slice(begin, begin + score.size)
+            found.append(WideEffectTerm(effect, levels, np.ones(score.size, bool), score, columns, resized, place))
+            continue
+        kind = Term if effect.family is not None else DensityTerm if effect.precision is None else FieldTerm
+        position = np.where(place >= 0, place + effect.index.start, 0)
+        found.append(kind(effect, levels, place >= 0, position, slice(begin, begin + place.size), resized))
+    return tuple(found)
+
+
+def _matched(fitted: Restored, effect: RandomEffect, levels: Levels) -> np.ndarray:
+    """For each level at the data its number in the fit, -1 for new ones."""
+    old = labels_of(fitted.model.coords, effect.variable, effect.name)
+    if tuple(old) == levels.labels:
+        return np.arange(effect.levels)
+    if effect.variable.shape != effect.variable.unconstrained_shape:
+        raise ModelError(f"The levels of {effect.name!r} sum to zero: it cannot have others than those of the fit.")
+    return pd.Index(old).get_indexer(pd.Index(levels.labels))
 
 
 def _functions(name: str, target: Target) -> tuple[Affine | None, Any, Any, Any]:

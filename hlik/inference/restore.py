@@ -15,6 +15,7 @@ from hlik.adjusted_profile import Profile
 from hlik.augmented import AugmentedModel, dispersions
 from hlik.delta_method import delta_variance
 from hlik.errors import ModelError
+from hlik.estimators.laplace_finish import full_information
 from hlik.estimators.quasi_dispersion import with_quasi_dispersion
 from hlik.graph.penalised import read_penalised
 from hlik.graph.read import as_pymc, read_model
@@ -26,6 +27,7 @@ from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
 from hlik.scale_mixture import ScaleMixture, mixed_effects
 
+RELATIVE = "(relative variances given)"  # what `hlik.graph.wide_terms` adds to the name of a distribution
 STEP = 1e-3  # standard errors of theta, for central differences of the mode
 
 
@@ -111,7 +113,14 @@ def restore(model: Any, idata: az.InferenceData) -> Restored:
     attributes = idata["fit"].attrs
     is_expected = attributes["estimator_name"] == "EQL"
     likelihood, moving = (None, None) if is_expected else _given_scales(read, idata)
-    information = _expected(read, beta, v, theta) if likelihood is None else _observed(likelihood, beta, v, theta)
+    if likelihood is None:
+        information = _expected(read, beta, v, theta)
+    elif read.kinks:  # the curvature of h is not what errors come from
+        moving = maximiser_of(idata, "Errors").profile(likelihood)
+        mode = moving.mode(np.concatenate([beta, theta]), beta, v)
+        information = full_information(likelihood, mode)
+    else:
+        information = _observed(likelihood, beta, v, theta)
     return Restored(read, beta, v, theta, covariance, information, bool(attributes["theta_in_effects"]), moving)
 
 
@@ -148,12 +157,29 @@ def read_again(model: Any, idata: az.InferenceData) -> HierarchicalModel:
     if missing := sorted(set(names) - set(pymc_model.named_vars)):
         raise ModelError(f"This result is not of this model: the model has no {missing}.")
     reader = read_penalised if idata["fit"].attrs.get("priors") == "penalise" else read_model
+    arguments: dict[str, Any] = {"random": names, "fixed": held_fixed(idata), "weights": prior_weights(idata)}
     given = relative_variances(idata)
-    more = {"relative_variances": given} if given else {}
-    read = reader(pymc_model, random=names, fixed=held_fixed(idata), weights=prior_weights(idata), **more)
+    if given:
+        product = read_model(pymc_model, **arguments, relative_variances=given)
+        arguments["relative_variances"] = _without_own_factors(product, given)
+    read = reader(pymc_model, **arguments)
     read = _with_quasi_dispersions(read, described)
     _check_same(read, idata, described)
     return read
+
+
+def _without_own_factors(product: HierarchicalModel, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `hem` gave, of stored relative variances, which are products with factors that the graph may have.
+
+    `product` is the model read with the stored ones, so that its own factors count twice there.
+    """
+    found = {}
+    for effect in product.random_effects:
+        if effect.name in given and effect.wide is not None and effect.wide.weight is not None:
+            stored = given[effect.name]
+            own = np.divide(effect.wide.weight, stored, out=np.ones_like(stored), where=stored > 0)
+            found[effect.name] = stored / own
+    return found
 
 
 def held_fixed(idata: az.InferenceData) -> dict[str, np.ndarray]:
@@ -169,10 +195,9 @@ def prior_weights(idata: az.InferenceData) -> dict[str, np.ndarray]:
 
 
 def relative_variances(idata: az.InferenceData) -> dict[str, np.ndarray]:
-    """Relative variances that `hem` gave to the elements of random effects, by name."""
-    ending = "_relative_variance"
-    found = {str(key): idata["diagnostics"][key].values for key in idata["diagnostics"] if str(key).endswith(ending)}
-    return {key.removesuffix(ending): np.ravel(values) for key, values in found.items()}
+    """Relative variances that `hem` gave to the elements of random effects, by name; not those of the graph."""
+    given = [e["name"] for e in model_of(idata)["random_effects"] if e["distribution"].endswith(RELATIVE)]
+    return {name: np.ravel(idata["diagnostics"][f"{name}_relative_variance"].values) for name in given}
 
 
 def _with_quasi_dispersions(read: HierarchicalModel, described: dict[str, Any]) -> HierarchicalModel:

@@ -9,7 +9,7 @@ import arviz as az
 import numpy as np
 import xarray as xr
 
-from hlik.graph.at_data import distribution_at
+from hlik.graph.distribution_at import distribution_at
 from hlik.graph.read import as_pymc
 from hlik.model import HierarchicalModel
 

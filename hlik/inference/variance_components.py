@@ -88,15 +88,11 @@ class _Part:
         self._rows: dict[bytes, np.ndarray] = {}
         self._weight = None if effect.family is None else np.asarray(Z.power(2).sum(axis=0)).ravel() / Z.shape[0]
 
-    def _lam(self, theta: np.ndarray) -> np.ndarray:
-        assert self.effect.dispersion is not None
-        return np.broadcast_to(self.effect.dispersion.value(theta), (self.Z.shape[1],))
-
     def mean(self, theta: np.ndarray) -> float:
         """Its mean over the rows; NaN where the density has no closed form here."""
         if self._weight is not None:
             unit = sp.csr_array(sp.eye_array(self.Z.shape[1], format="csr"))
-            return float(self._weight @ row_variance(self.effect, unit, self._lam(theta), theta, True))
+            return float(self._weight @ row_variance(self.effect, unit, theta))
         return float(np.mean(self.rows(theta)))
 
     def rows(self, theta: np.ndarray) -> np.ndarray:
@@ -107,9 +103,8 @@ class _Part:
         return self._rows[key]
 
     def _computed(self, theta: np.ndarray) -> np.ndarray:
-        lam = None if self.effect.family is None else self._lam(theta)
         try:
-            return row_variance(self.effect, self.Z, lam, theta, True)
+            return row_variance(self.effect, self.Z, theta)
         except ModelError:
             return np.full(self.Z.shape[0], np.nan)
 

@@ -34,6 +34,7 @@ from hlik.inference.satterthwaite import satterthwaite
 from hlik.inference.simulate import simulate
 from hlik.inference.summary import summary
 from hlik.inference.variance_partition import variance_partition
+from hlik.inference.variance_tests import variance_tests
 from hlik.inference.warm_start import warm_start
 from hlik.inspection import inspect
 from hlik.pedigree import Pedigree
@@ -91,6 +92,7 @@ __all__ = [
     "simulate",
     "summary",
     "variance_partition",
+    "variance_tests",
     "vcov",
     "wald_test",
     "warm_start",

@@ -10,6 +10,7 @@ import numpy as np
 from hlik.errors import ModelError
 from hlik.link_base import Link
 from hlik.special import Array, quiet
+from hlik.stateless import Stateless
 
 Values = Array | float
 """A number, or an array that broadcasts against the response."""
@@ -34,7 +35,7 @@ class DispersionDerivatives(NamedTuple):
     l_etaeta_phi: Array
 
 
-class ResponseFamily(ABC):
+class ResponseFamily(Stateless, ABC):
     """Exponential dispersion model: mean mu, variance phi V/w, log density s(y, phi, w) - w d(y, mu)/(2 phi).
 
     A new family is one subclass with the abstract members below. It then has working quantities and all
@@ -55,15 +56,6 @@ class ResponseFamily(ABC):
     """Whether phi is a parameter of the density; else phi is 1, and another means quasi-likelihood."""
     support: ClassVar[str]
     """The values y can take, in words, for messages."""
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
     # --- what a family must say -----------------------------------------------------------------------------
 

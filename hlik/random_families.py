@@ -37,6 +37,7 @@ from hlik.special import (
     stirling_excess,
     stirling_excess_derivatives,
 )
+from hlik.stateless import Stateless
 
 Values = Array | float
 
@@ -50,7 +51,7 @@ class RandomWorking(NamedTuple):
     """k'(v)."""
 
 
-class RandomFamily(ABC):
+class RandomFamily(Stateless, ABC):
     """Density of v, with dispersion lam: log f(v) = k(v)/lam + normaliser(lam).
 
     A new family is one subclass with the abstract members. ``v`` and ``u`` are arrays of any shape; ``lam`` >
@@ -65,15 +66,6 @@ class RandomFamily(ABC):
     """v at the maximum of k."""
     kernel_at_mode: ClassVar[float]
     """The maximum of k."""
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
     # --- what a family must say -----------------------------------------------------------------------------
 

@@ -37,11 +37,10 @@ class Gather:
         return self.index.size
 
 
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """``J = matrix``, shape (m, k)."""
+class _OfMatrix:
+    """Rows that are those of a matrix."""
 
-    matrix: np.ndarray
+    matrix: np.ndarray | sp.csr_array
 
     @property
     def length(self) -> int:
@@ -55,7 +54,14 @@ class Dense:
 
 
 @dataclass(frozen=True, eq=False)
-class Wide:
+class Dense(_OfMatrix):
+    """``J = matrix``, shape (m, k)."""
+
+    matrix: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Wide(_OfMatrix):
     """``J = weight[:, None] * matrix[index]`` with a matrix that is not float64 or lies on disk; never copied.
 
     `index` None stands for all rows in order; `weight` is a scalar array when all rows share it.
@@ -70,27 +76,12 @@ class Wide:
         """Number of rows m."""
         return self.matrix.shape[0] if self.index is None else self.index.size
 
-    @property
-    def size(self) -> int:
-        """Number of columns k."""
-        return self.matrix.shape[1]
-
 
 @dataclass(frozen=True, eq=False)
-class Sparse:
+class Sparse(_OfMatrix):
     """``J = matrix``, SciPy CSR of shape (m, k)."""
 
     matrix: sp.csr_array
-
-    @property
-    def length(self) -> int:
-        """Number of rows m."""
-        return self.matrix.shape[0]
-
-    @property
-    def size(self) -> int:
-        """Number of columns k."""
-        return self.matrix.shape[1]
 
 
 Rows = Gather | Dense | Wide | Sparse

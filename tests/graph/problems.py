@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor
+import pytensor.tensor as pt
 from pytensor.compile.mode import Mode
 
 from hlik.graph import forms as fm
@@ -31,6 +32,15 @@ real = rng.normal(size=N)
 positive = rng.gamma(2.0, 1.0, N)
 trials = rng.integers(3, 9, N)
 successes = rng.binomial(trials, 0.4)
+
+
+def crossed() -> None:
+    """Two crossed terms, the second a slope; three coefficients of which one enters by index."""
+    beta, by_region = pm.Normal("beta", shape=2), pm.Normal("by_region", shape=3)
+    u = pm.Normal("u", 0, pm.HalfNormal("s_u"), shape=GROUPS)
+    v = pm.Normal("v", 0, pm.HalfNormal("s_v"), shape=3)
+    eta = X[:, 1:] @ beta + by_region[region[group]] + u[group] + x * v[np.arange(N) % 3] + np.log(exposure)
+    pm.Poisson("y", pt.exp(eta), observed=counts)
 
 
 def model_of(build: Callable[[], Any]) -> pm.Model:

@@ -16,6 +16,7 @@ from tests.graph.problems import (
     Z,
     binary,
     counts,
+    crossed,
     exposure,
     group,
     model_of,
@@ -28,15 +29,6 @@ from tests.graph.problems import (
     w,
     x,
 )
-
-
-def crossed():
-    """Two crossed terms, the second a slope; three coefficients of which one enters by index."""
-    beta, by_region = pm.Normal("beta", shape=2), pm.Normal("by_region", shape=3)
-    u = pm.Normal("u", 0, pm.HalfNormal("s_u"), shape=GROUPS)
-    v = pm.Normal("v", 0, pm.HalfNormal("s_v"), shape=3)
-    eta = X[:, 1:] @ beta + by_region[region[group]] + u[group] + x * v[np.arange(N) % 3] + np.log(exposure)
-    pm.Poisson("y", pt.exp(eta), observed=counts)
 
 
 def test_matrices_offset_and_names():

@@ -12,16 +12,7 @@ import scipy.sparse as sp
 import hlik
 from hlik.graph.read import read_model
 from models import epilepsy
-from tests.graph.problems import GROUPS, N, X, Z, counts, exposure, group, model_of, real, region, x
-
-
-def crossed():
-    """Two crossed terms, the second a slope; three coefficients of which one enters by index."""
-    beta, by_region = pm.Normal("beta", shape=2), pm.Normal("by_region", shape=3)
-    u = pm.Normal("u", 0, pm.HalfNormal("s_u"), shape=GROUPS)
-    v = pm.Normal("v", 0, pm.HalfNormal("s_v"), shape=3)
-    eta = X[:, 1:] @ beta + by_region[region[group]] + u[group] + x * v[np.arange(N) % 3] + np.log(exposure)
-    pm.Poisson("y", pt.exp(eta), observed=counts)
+from tests.graph.problems import GROUPS, N, X, Z, counts, crossed, group, model_of, real
 
 
 def count_calls(monkeypatch, owner, name):

@@ -18,6 +18,7 @@ import scipy.sparse as sp
 
 from hlik.determinants import BlockDeterminant
 from hlik.errors import ModelError
+from hlik.inference.averages import Entries
 from hlik.inference.prediction_terms import Block, Joint, Term
 from hlik.inference.prior_variance import student_factor
 from hlik.inference.restore import STEP, Restored
@@ -47,6 +48,15 @@ class FieldTerm(Term):
         part = sp.csr_array(block.Z[:, self.known]) - sp.csr_array((across.T @ solved).T)
         variance = student_factor(self.here, self.theta(fitted.theta)) * z_new.multiply(solved.T).sum(axis=1)
         return Joint(self.on_fit(fitted, part), block.Z @ self._by_theta(fitted), np.asarray(variance).ravel())
+
+    def spread(self, theta: np.ndarray, block: Block) -> tuple[np.ndarray, list[Entries]]:
+        """A normal variance for every row."""
+        if self.effect.degrees is not None:
+            raise ModelError(
+                f"Random effect {self.effect.name!r} has vectors with a t density: average over "
+                f"hlik.simulate(model, idata) instead."
+            )
+        return super().spread(theta, block)
 
     def _by_theta(self, fitted: Restored) -> np.ndarray:
         """How ``A v_hat`` moves with theta, shape (levels, r); zero where theta counts as known."""

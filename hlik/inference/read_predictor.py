@@ -135,10 +135,18 @@ def _terms(fitted: Restored, target: Target, resized: bool) -> tuple[Term, ...]:
             columns = slice(begin, begin + score.size)
             found.append(WideEffectTerm(effect, levels, np.ones(score.size, bool), score, columns, resized, place))
             continue
-        kind = Term if effect.family is not None else DensityTerm if effect.precision is None else FieldTerm
+        kind = _kind(effect)
         position = np.where(place >= 0, place + effect.index.start, 0)
         found.append(kind(effect, levels, place >= 0, position, slice(begin, begin + place.size), resized))
     return tuple(found)
+
+
+def _kind(effect: RandomEffect) -> type[Term]:
+    """How levels that the fit did not have are treated."""
+    if effect.family is not None:
+        return Term
+    single = effect.degrees is not None and effect.degrees.blocks.shape[1] == 1
+    return DensityTerm if effect.precision is None or single else FieldTerm
 
 
 def _matched(fitted: Restored, effect: RandomEffect, levels: Levels) -> np.ndarray:

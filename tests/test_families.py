@@ -412,7 +412,9 @@ def test_valid_mean(family):
 
 @EVERY_FAMILY
 def test_check_response_accepts_the_support(family):
-    family.check_response("y", np.array(RESPONSES[family.name]), WEIGHTS.get(family.name, 1.0))
+    y, w = np.array(RESPONSES[family.name]), WEIGHTS.get(family.name, 1.0)
+    family.check_response("y", y, w)  # raises nothing
+    assert np.all(family.in_support(y, w))
 
 
 @pytest.mark.parametrize("name, y, w, words", [
@@ -439,7 +441,9 @@ def test_check_response_names_variable_expectation_value_and_row(name, y, w, wor
 
 def test_binomial_proportions_of_counts_are_counts_again():
     trials = np.arange(1.0, 2000)
-    Binomial().check_response("r", np.floor(trials / 3) / trials, trials)
+    proportions = np.floor(trials / 3) / trials
+    Binomial().check_response("r", proportions, trials)  # raises nothing
+    assert np.all(Binomial().in_support(proportions, trials))
 
 
 def test_families_are_values():

@@ -250,7 +250,7 @@ def squares(published: dict[str, Any], *names: str) -> list[float]:
     return [published[name] ** 2 for name in names]
 
 
-def check_bias_row(readme: str, data: str, eql: list[float], exact: list[float]) -> None:
+def assert_bias_row(readme: str, data: str, eql: list[float], exact: list[float]) -> None:
     (row,) = [row for row in table_rows(readme, "| data ") if row[0] == f"`{data}`"]
     for cell, values in zip(row[2:], (eql, exact), strict=True):
         numbers = NUMBER.findall(cell)
@@ -265,14 +265,14 @@ def test_bias_table(readme):
     from models import bacteria, lip_cancer, seeds, sleepstudy
 
     model = bacteria.build(bacteria.load())
-    check_bias_row(readme, "bacteria", eql_variances(model, "sigma"), [bacteria.EXACT["sigma2"]])
+    assert_bias_row(readme, "bacteria", eql_variances(model, "sigma"), [bacteria.EXACT["sigma2"]])
     model = lip_cancer.build(lip_cancer.load())
-    check_bias_row(readme, "lip_cancer", eql_variances(model, "sigma"), [lip_cancer.EXACT["sigma2"]])
+    assert_bias_row(readme, "lip_cancer", eql_variances(model, "sigma"), [lip_cancer.EXACT["sigma2"]])
     lam = hlik.fit(seeds.build(seeds.load()), draws=0).estimates["lam"]
-    check_bias_row(readme, "seeds", [float(lam)], [seeds.EXACT_BETA["lam"]])
+    assert_bias_row(readme, "seeds", [float(lam)], [seeds.EXACT_BETA["lam"]])
     names = ("sigma_intercept", "sigma_slope")
     eql = eql_variances(sleepstudy.build(sleepstudy.load()), *names)
-    check_bias_row(readme, "sleepstudy", eql, squares(sleepstudy.LME4_REML, *names))
+    assert_bias_row(readme, "sleepstudy", eql, squares(sleepstudy.LME4_REML, *names))
 
 
 def test_bias_table_salamander(readme, shared):
@@ -280,7 +280,7 @@ def test_bias_table_salamander(readme, shared):
 
     model = salamander.build(salamander.load(shared / "data" / "salamander_mcemGLM.csv"))
     exact = [salamander.EXACT["sigma2_female"], salamander.EXACT["sigma2_male"]]
-    check_bias_row(readme, "salamander", eql_variances(model, "sigma_female", "sigma_male"), exact)
+    assert_bias_row(readme, "salamander", eql_variances(model, "sigma_female", "sigma_male"), exact)
 
 
 def test_result_table(readme):

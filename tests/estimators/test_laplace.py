@@ -74,7 +74,7 @@ def test_salamander_reml(shared):
     assert idata.fit.attrs["likelihood"] == "p_bv_h"
 
 
-def compare(idata, record, sd, extra=None):
+def assert_agrees_with_reference(idata, record, sd, extra=None):
     """Coefficients, their standard errors, the sd with its own, and the log-likelihood of glmmTMB (exact gradients)."""
     table = np.array(record["cond"]["values"])
     np.testing.assert_allclose(idata.estimates.beta, table[:, 0], rtol=2e-5, atol=2e-6)
@@ -92,7 +92,7 @@ def compare(idata, record, sd, extra=None):
 
 
 def test_bacteria(shared, reference):
-    compare(
+    assert_agrees_with_reference(
         fit(reference_models.bacteria(shared / "data")),
         reference("truth/bacteria_laplace_aghq")["glmmTMB_laplace"],
         "sigma_u",
@@ -102,7 +102,7 @@ def test_bacteria(shared, reference):
 def test_seeds(shared, reference):
     idata = fit(reference_models.seeds("normal")(shared / "data"))
     record = reference("truth/seeds_laplace_aghq")["glmmTMB_laplace"]
-    compare(idata, record, "sigma_u")
+    assert_agrees_with_reference(idata, record, "sigma_u")
     np.testing.assert_allclose(idata.estimates.u, record["ranef"]["plate"]["(Intercept)"], atol=1e-5)
 
 
@@ -120,7 +120,7 @@ def test_epilepsy_negative_binomial(shared, reference):
     """A likelihood without closed form: coefficients, shape, standard errors, log-likelihood, modes."""
     idata = fit(epilepsy(shared, lambda s: pm.Normal("u", 0, s, shape=59)))
     record = reference("truth/epilepsy_negbin_laplace")["glmmTMB_laplace"]
-    compare(idata, record, "sigma", "alpha")
+    assert_agrees_with_reference(idata, record, "sigma", "alpha")
     np.testing.assert_allclose(idata.estimates.u, record["ranef"]["id"]["(Intercept)"], atol=2e-5)
 
 

@@ -12,7 +12,7 @@ def fitted(model, estimator, **arguments):
     return hlik.fit(model, estimator, progressbar=False, random_seed=1, **arguments)
 
 
-def agrees(found, exact, names, curvature=0.01):
+def assert_agree(found, exact, names, curvature=0.01):
     """Within four Monte Carlo errors, and what one Newton step of up to 0.1 standard errors leaves."""
     assert found.fit.attrs["status"] == "converged"
     for name in names:
@@ -45,19 +45,19 @@ def two():
 
 def test_poisson_with_two_effects_against_quadrature(two):
     model, found = two
-    agrees(found, fitted(model, hlik.AGQ(points=9)), ("beta", "sigma", "tau"))
+    assert_agree(found, fitted(model, hlik.AGQ(points=9)), ("beta", "sigma", "tau"))
 
 
 def test_poisson_with_two_effects_against_laplace(two):
     """Laplace's own error is some hundredths of a standard error here: counts of about two, six in each group."""
     model, found = two
-    agrees(found, fitted(model, hlik.Laplace()), ("beta", "sigma", "tau"), curvature=0.2)
+    assert_agree(found, fitted(model, hlik.Laplace()), ("beta", "sigma", "tau"), curvature=0.2)
 
 
 @pytest.mark.slow
 def test_poisson_with_two_effects_against_importance_sampled_likelihood(two):
     model, found = two
-    agrees(found, fitted(model, hlik.MCLA()), ("beta", "sigma", "tau"))
+    assert_agree(found, fitted(model, hlik.MCLA()), ("beta", "sigma", "tau"))
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_correlated_slopes_of_a_normal_model_against_laplace():
         u = pm.MvNormal("u", mu=np.zeros(2), chol=chol, shape=(25, 2))
         pm.Normal("y", beta[0] + beta[1] * x + u[group, 0] + u[group, 1] * x, residual, observed=y)
     exact, found = fitted(model, hlik.Laplace()), fitted(model, hlik.MCEM(sampler="importance"))
-    agrees(found, exact, ("beta", "residual", "chol"))
+    assert_agree(found, exact, ("beta", "residual", "chol"))
     error = float(found.fit["log_likelihood_mcse"])
     assert abs(float(found.fit["log_likelihood"] - exact.fit["log_likelihood"])) < 4 * error + 2e-3
 

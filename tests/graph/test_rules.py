@@ -208,7 +208,7 @@ def expected(values):
     return dict(zip(nodes, plain_values(MODEL, list(nodes.values()), values), strict=True))
 
 
-def check(name, node, kind, values, expected):
+def assert_form(name, node, kind, values, expected):
     form = Walker(MODEL).form(node)
     assert isinstance(form, kind), getattr(form, "reason", form)
     assert form.shape == expected.shape
@@ -218,17 +218,17 @@ def check(name, node, kind, values, expected):
 
 @pytest.mark.parametrize("name", AFFINE)
 def test_affine(name, values, expected):
-    check(name, AFFINE[name], Affine, values, expected[name])
+    assert_form(name, AFFINE[name], Affine, values, expected[name])
 
 
 @pytest.mark.parametrize("name", MAPPED)
 def test_mapped(name, values, expected):
-    check(name, MAPPED[name], Mapped, values, expected[f"mapped {name}"])
+    assert_form(name, MAPPED[name], Mapped, values, expected[f"mapped {name}"])
 
 
 @pytest.mark.parametrize("name", PRODUCT)
 def test_product(name, values, expected):
-    check(name, PRODUCT[name], fm.Product, values, expected[f"product {name}"])
+    assert_form(name, PRODUCT[name], fm.Product, values, expected[f"product {name}"])
 
 
 @pytest.mark.parametrize("name", OPAQUE)

@@ -53,7 +53,7 @@ def make_case(name: str, kernel: str = "auto") -> Case:
     return Case(system, system.factor(w, d), rows, H, w)
 
 
-def close(actual, expected, scale=1.0):
+def assert_close(actual, expected, scale=1.0):
     np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12 * scale)
 
 
@@ -76,29 +76,29 @@ def test_solve(case):
     for shape in ((size,), (size, 3)):
         r = rng.normal(size=shape)
         s_x, s_z = case.bordered.solve(r[: case.p], r[case.p :])
-        close(np.concatenate([s_x, s_z]), case.inverse @ r)
+        assert_close(np.concatenate([s_x, s_z]), case.inverse @ r)
 
 
 def test_determinants(case):
-    close(case.bordered.logdet(), np.linalg.slogdet(case.H)[1])
-    close(case.bordered.logdet_z(), np.linalg.slogdet(case.C)[1])
+    assert_close(case.bordered.logdet(), np.linalg.slogdet(case.H)[1])
+    assert_close(case.bordered.logdet_z(), np.linalg.slogdet(case.C)[1])
 
 
 def test_leverages(case):
-    close(case.bordered.leverages(), case.w * np.einsum("ij,jk,ik->i", case.rows, case.inverse, case.rows))
+    assert_close(case.bordered.leverages(), case.w * np.einsum("ij,jk,ik->i", case.rows, case.inverse, case.rows))
     z = case.rows[:, case.p :]
-    close(case.bordered.leverages_z(), case.w * np.einsum("ij,jk,ik->i", z, np.linalg.inv(case.C), z))
+    assert_close(case.bordered.leverages_z(), case.w * np.einsum("ij,jk,ik->i", z, np.linalg.inv(case.C), z))
 
 
 def test_inverse_parts(case):
     p, pattern = case.p, case.system.pattern
     rows, columns = pattern.indices, pattern.columns()
-    close(np.concatenate(case.bordered.inverse_diagonal()), case.inverse.diagonal())
-    close(case.bordered.inverse_x, case.inverse[:p, :p])
-    close(case.bordered.inverse_pattern(), case.inverse[p:, p:][rows, columns])
-    close(case.bordered.selected_inverse_z(), np.linalg.inv(case.C)[rows, columns])
+    assert_close(np.concatenate(case.bordered.inverse_diagonal()), case.inverse.diagonal())
+    assert_close(case.bordered.inverse_x, case.inverse[:p, :p])
+    assert_close(case.bordered.inverse_pattern(), case.inverse[p:, p:][rows, columns])
+    assert_close(case.bordered.selected_inverse_z(), np.linalg.inv(case.C)[rows, columns])
     rows, columns = case.system.prior_pattern.indices, case.system.prior_pattern.columns()
-    close(case.bordered.inverse_prior_pattern(), case.inverse[p:, p:][rows, columns])
+    assert_close(case.bordered.inverse_prior_pattern(), case.inverse[p:, p:][rows, columns])
 
 
 def test_quadratic_of_rows_inside_and_outside_the_pattern(case):
@@ -106,14 +106,14 @@ def test_quadratic_of_rows_inside_and_outside_the_pattern(case):
     outside = rng.normal(size=(9, len(case.H))) * (rng.random((9, len(case.H))) < 0.5)
     for T in (case.rows, outside):
         TX, TZ = T[:, : case.p], sp.csr_array(T[:, case.p :])
-        close(case.bordered.quadratic(TX, TZ), np.einsum("ij,jk,ik->i", T, case.inverse, T))
+        assert_close(case.bordered.quadratic(TX, TZ), np.einsum("ij,jk,ik->i", T, case.inverse, T))
 
 
 def test_sample_is_a_linear_map_of_noise_with_the_right_covariance(case):
     size = len(case.H)
     x, z = case.bordered.sample(IdentityNoise(), size)
     root = np.hstack([x, z])
-    close(root.T @ root, case.inverse)
+    assert_close(root.T @ root, case.inverse)
 
 
 class IdentityNoise:
@@ -145,7 +145,7 @@ def test_prior_of_the_border():
     for S_prior, added in ((np.arange(1.0, p + 1), np.diag(np.arange(1.0, p + 1))), (root @ root.T, root @ root.T)):
         H = case.rows.T @ (case.w[:, None] * case.rows) + np.diag(np.r_[np.zeros(p), d])
         H[:p, :p] += added
-        close(system.factor(case.w, d, S_prior).logdet(), np.linalg.slogdet(H)[1])
+        assert_close(system.factor(case.w, d, S_prior).logdet(), np.linalg.slogdet(H)[1])
 
 
 def test_weights_that_vanish_or_are_negative():
@@ -156,10 +156,10 @@ def test_weights_that_vanish_or_are_negative():
     w[30:60] *= -0.01
     H = case.rows.T @ (w[:, None] * case.rows) + np.diag(np.r_[np.zeros(case.p), np.full(system.q, 3.0)])
     bordered = system.factor(w, np.full(system.q, 3.0))
-    close(bordered.logdet(), np.linalg.slogdet(H)[1])
+    assert_close(bordered.logdet(), np.linalg.slogdet(H)[1])
     quadratics = np.einsum("ij,jk,ik->i", case.rows, np.linalg.inv(H), case.rows)
-    close(bordered.row_quadratics(), quadratics)
-    close(bordered.leverages(), w * quadratics)
+    assert_close(bordered.row_quadratics(), quadratics)
+    assert_close(bordered.leverages(), w * quadratics)
     assert not bordered.leverages()[:30].any()
 
 
@@ -168,7 +168,7 @@ def test_duplicates_are_summed_and_explicit_zeros_kept():
     Z = sp.coo_array((np.array([1.0, 2.0, 0.0, 1.0, 1.0]), (rows, columns)), shape=(3, 2))
     system = BorderedSystem(np.ones((3, 1)), Z)
     assert system.pattern.nnz == 3  # row 1 holds a zero and a one: a pair
-    close(system.factor(np.ones(3), np.ones(2)).logdet_z(), np.log(10.0 * 3.0))
+    assert_close(system.factor(np.ones(3), np.ones(2)).logdet_z(), np.log(10.0 * 3.0))
 
 
 @pytest.mark.parametrize("index_type", [np.int32, np.int64])
@@ -182,7 +182,7 @@ def test_inputs_of_other_types_and_layouts(index_type):
         array.flags.writeable = False
     for given in (Z, sp.csr_matrix(Z), Z.tocsc(), Z.tocoo(), Z.astype(np.float32)):
         system = BorderedSystem(np.asfortranarray(X), given, kernel="supernodal")
-        close(system.factor([1] * len(X), np.ones(Z.shape[1])).leverages(), expected)
+        assert_close(system.factor([1] * len(X), np.ones(Z.shape[1])).leverages(), expected)
 
 
 def test_inputs_are_not_changed():

@@ -24,28 +24,28 @@ TOLERANCE = 1e-12
 """Relative to the largest entry; the matrices have condition numbers below about 100."""
 
 
-def close(actual, expected):
+def assert_close(actual, expected):
     scale = max(1e-300, float(np.abs(expected).max(initial=0.0)))
     np.testing.assert_allclose(np.asarray(actual) / scale, np.asarray(expected) / scale, rtol=0, atol=TOLERANCE)
 
 
-def check_against_dense(factor, A, rng):
+def assert_agrees_with_dense(factor, A, rng):
     """All methods of a factor."""
     full = A.toarray()
     inverse = np.linalg.inv(full)
     q = len(full)
     rows, columns = factor.symbolic.indices, factor.symbolic.pattern.columns()
     B = rng.normal(size=(q, 4))
-    close(factor.solve(B), inverse @ B)
-    close(factor.solve(B[:, 1]), inverse @ B[:, 1])
-    close(factor.solve(np.asfortranarray(B)), inverse @ B)
-    close(factor.logdet(), np.linalg.slogdet(full)[1])
-    close(factor.selected_inverse(), inverse[rows, columns])
-    close(factor.inverse_diagonal(), inverse.diagonal())
-    close(factor.solve_Lt(factor.solve_L(B)), inverse @ B)
-    close((factor.solve_L(B) ** 2).sum(axis=0), np.einsum("ij,ij->j", B, inverse @ B))
+    assert_close(factor.solve(B), inverse @ B)
+    assert_close(factor.solve(B[:, 1]), inverse @ B[:, 1])
+    assert_close(factor.solve(np.asfortranarray(B)), inverse @ B)
+    assert_close(factor.logdet(), np.linalg.slogdet(full)[1])
+    assert_close(factor.selected_inverse(), inverse[rows, columns])
+    assert_close(factor.inverse_diagonal(), inverse.diagonal())
+    assert_close(factor.solve_Lt(factor.solve_L(B)), inverse @ B)
+    assert_close((factor.solve_L(B) ** 2).sum(axis=0), np.einsum("ij,ij->j", B, inverse @ B))
     root = factor.solve_Lt(np.eye(q))  # of draws from N(0, A^-1): root root' is their covariance
-    close(root @ root.T, inverse)
+    assert_close(root @ root.T, inverse)
     assert 0.0 < factor.pivot_ratio <= 1.0
 
 
@@ -55,14 +55,14 @@ def check_against_dense(factor, A, rng):
 def test_against_dense(name, kernel, ordering):
     rng = np.random.default_rng(0)
     A = with_random_values(PATTERNS[name](), rng)
-    check_against_dense(analyze(A, ordering, kernel).factor(lower_values(A)), A, rng)
+    assert_agrees_with_dense(analyze(A, ordering, kernel).factor(lower_values(A)), A, rng)
 
 
 @pytest.mark.parametrize("name", sorted(PATTERNS))
 def test_kernel_chosen_by_itself(name):
     rng = np.random.default_rng(1)
     A = with_random_values(PATTERNS[name](), rng)
-    check_against_dense(analyze(A).factor(lower_values(A)), A, rng)
+    assert_agrees_with_dense(analyze(A).factor(lower_values(A)), A, rng)
 
 
 def test_metis_ordering():
@@ -70,7 +70,7 @@ def test_metis_ordering():
     rng = np.random.default_rng(0)
     A = with_random_values(PATTERNS["grid"](), rng)
     symbolic = analyze(A, "metis", "supernodal")
-    check_against_dense(symbolic.factor(lower_values(A)), A, rng)
+    assert_agrees_with_dense(symbolic.factor(lower_values(A)), A, rng)
 
 
 def test_wide_supernodes_of_blocks_and_strips():
@@ -86,7 +86,7 @@ def test_wide_supernodes_of_blocks_and_strips():
     full = np.tril(full) + np.tril(full, -1).T + np.eye(size)
     A = with_random_values(sp.csc_array(full), rng)
     for ordering in ("natural", "amd"):
-        check_against_dense(analyze(A, ordering, "supernodal").factor(lower_values(A)), A, rng)
+        assert_agrees_with_dense(analyze(A, ordering, "supernodal").factor(lower_values(A)), A, rng)
 
 
 def test_the_pattern_may_be_full_or_lower_and_of_any_format_and_index_type():
@@ -218,7 +218,7 @@ class TestSparseCholesky:
         A = with_random_values(PATTERNS["grid"](), np.random.default_rng(0))
         cholesky = SparseCholesky(A)
         for scale in (1.0, 3.0):
-            close(
+            assert_close(
                 cholesky.factor(scale * A).solve(np.ones(A.shape[0])),
                 np.linalg.solve(scale * A.toarray(), np.ones(221)),
             )
@@ -226,7 +226,7 @@ class TestSparseCholesky:
     def test_entries_within_and_outside_the_pattern(self):
         A = with_random_values(PATTERNS["grid"](), np.random.default_rng(0))
         diagonal = sp.csc_array(sp.diags_array(A.diagonal()))
-        close(SparseCholesky(A).factor(diagonal).logdet(), np.log(A.diagonal()).sum())
+        assert_close(SparseCholesky(A).factor(diagonal).logdet(), np.log(A.diagonal()).sum())
         with pytest.raises(ValueError, match="entries outside the pattern"):
             SparseCholesky(diagonal).factor(A)
 
@@ -269,4 +269,6 @@ def test_a_given_permutation_is_used():
     perm = np.random.default_rng(1).permutation(A.shape[0])
     symbolic = analyze(A, perm, "supernodal")
     assert symbolic.ordering == "given"
-    close(symbolic.factor(lower_values(A)).solve(np.ones(len(perm))), np.linalg.solve(A.toarray(), np.ones(len(perm))))
+    assert_close(
+        symbolic.factor(lower_values(A)).solve(np.ones(len(perm))), np.linalg.solve(A.toarray(), np.ones(len(perm)))
+    )

@@ -30,10 +30,10 @@ BUILDERS = {
 def test_against_dense(name, way):
     rng = np.random.default_rng(0)
     X, Z, _ = DESIGNS[name](rng)
-    check(BUILDERS[way], X, canonical_rows(Z, "Z"), rng)
+    assert_agrees_with_dense(BUILDERS[way], X, canonical_rows(Z, "Z"), rng)
 
 
-def check(build, X, Z, rng):
+def assert_agrees_with_dense(build, X, Z, rng):
     n, p = X.shape
     pattern = union_pattern(Z, LowerPattern.diagonal(Z.shape[1]))
     rows, columns = pattern.indices, pattern.columns()
@@ -78,7 +78,7 @@ def test_sorted_rows_give_the_same(monkeypatch):
     made = SlotProducts.build(X, canonical_rows(Z, "Z"), union_pattern(Z, LowerPattern.diagonal(305)))
     assert made.order is not None
     np.testing.assert_array_equal(np.diff(made.columns.reshape(n, 2)[:, 1]) >= 0, True)
-    check(SlotProducts.build, X, canonical_rows(Z, "Z"), rng)
+    assert_agrees_with_dense(SlotProducts.build, X, canonical_rows(Z, "Z"), rng)
 
 
 def test_rows_in_order_are_not_sorted_again(monkeypatch):

@@ -5,10 +5,10 @@ import pytest
 import scipy.sparse as sp
 from scipy import stats
 
-from hlik.distributions.structure import PrecisionStructure
-from hlik.linalg import LowerPattern, lower_pattern, lower_values
 from hlik.block_effects import BlockRoot, block_precision
 from hlik.determinants import IntrinsicDeterminant
+from hlik.distributions.structure import PrecisionStructure
+from hlik.linalg import LowerPattern, lower_pattern, lower_values
 from hlik.precision import PriorPattern, matrix_precision
 from hlik.structured_terms import StructuredTerm
 from hlik.student_terms import StudentTerm

@@ -150,13 +150,16 @@ def scalars_at(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]
     }
 
 
-def diagnostics_at(model: HierarchicalModel, mode: Mode) -> Diagnostics | None:
-    """The augmented model's residuals and leverages at the estimate, where all families are known."""
+def diagnostics_at(model: HierarchicalModel, mode: Mode, v: np.ndarray | None = None) -> Diagnostics | None:
+    """The augmented model's residuals and leverages at the estimate, where all families are known.
+
+    Estimators that predict the random effects by conditional means pass these as v; else it is the mode.
+    """
     if any(r.family is None for r in model.responses) or any(e.family is None for e in model.random_effects):
         return None
     spread = dispersions(model, mode.point.theta)
     augmented = AugmentedModel(model)
-    point: Point | None = augmented.at(mode.point.beta, mode.point.v, spread)
+    point: Point | None = augmented.at(mode.point.beta, mode.point.v if v is None else v, spread)
     if point is None:
         return None
     found = dispersion_state(model, mode.point.theta, spread, point, augmented.factor(point))

@@ -43,11 +43,11 @@ def finish_em(state: EMState) -> Estimate:
     value, error = _log_likelihood(state, draws)
     scalars |= {"log_likelihood": value, "log_likelihood_mcse": error}
     scalars |= {"aic": -2 * value + 2 * count, "bic": -2 * value + count * float(np.log(observations))}
-    moved = state.psi - np.concatenate(state.at)
+    v = mean + louis.slope @ (state.psi - np.concatenate(state.at))
     return Estimate(
         model=model,
         beta=state.beta,
-        v=mean + louis.slope @ moved,
+        v=v,
         theta=state.theta,
         beta_covariance=covariance[:p, :p],
         theta_covariance=covariance[p:, p:],
@@ -57,7 +57,7 @@ def finish_em(state: EMState) -> Estimate:
         information=full,
         likelihood="marginal",
         scalars=scalars,
-        diagnostics=diagnostics_at(model, mode),
+        diagnostics=diagnostics_at(model, mode, v),
         monte_carlo_covariance=louis.mcse_covariance,
         v_chains=draws.v[:, -KEPT:],
         groups={"sample_stats": _sample_stats(draws), "em": _to_go_on(state, draws, louis)},

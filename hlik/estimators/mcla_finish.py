@@ -52,7 +52,7 @@ def finish_mcla(state: MCLAState) -> Estimate:
         information=full,
         likelihood="marginal",
         scalars=scalars,
-        diagnostics=diagnostics_at(model, mode),
+        diagnostics=diagnostics_at(model, mode, mean),
         monte_carlo_covariance=maximum.mcse,
         v_draws=_resampled(likelihood, maximum, rng),
         groups=_groups(state, likelihood, maximum),

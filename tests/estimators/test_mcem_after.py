@@ -41,10 +41,36 @@ def test_functions_after_the_fit(fit):
     np.testing.assert_allclose(response["se"], np.exp(link["estimate"]) * link["se"], rtol=1e-6)
     assert np.all(link["se"] > 0)
     y, mean = idata.observed_data["y"].values, response["estimate"].to_numpy()
-    # residuals are at the mode of v given y, predictions at its mean
-    assert np.corrcoef(hlik.residuals(idata, "pearson").values, (y - mean) / np.sqrt(mean))[0, 1] > 0.995
+    # residuals and predictions are at the same predicted effects: the conditional means of v
+    np.testing.assert_allclose(hlik.residuals(idata, "pearson").values, (y - mean) / np.sqrt(mean), rtol=1e-8)
+    np.testing.assert_allclose(hlik.residuals(idata, "response").values, y - mean, rtol=1e-8, atol=1e-10)
     ranef = hlik.ranef(idata)
     np.testing.assert_allclose(ranef["estimate"], idata.estimates["u"].values)
+
+
+@pytest.mark.parametrize("kind", ["link", "response"])
+@pytest.mark.parametrize("random", ["conditional", "zero", "marginal"])
+def test_errors_of_predictions(fit, kind, random):
+    """Against quadrature, whose standard errors are without Monte Carlo error; also for rows that are new."""
+    model, idata = fit
+    exact = hlik.fit(model, hlik.AGQ(), progressbar=False)
+    found, wanted = (hlik.predict(model, result, random=random, kind=kind) for result in (idata, exact))
+    # Louis' standard errors, and variances of v given y, have Monte Carlo errors of up to 5 %; AGQ's errors of v are
+    # those of the normal approximation at the mode
+    np.testing.assert_allclose(found["se"], wanted["se"], rtol=0.12)
+    assert np.max(np.abs(found["estimate"] - wanted["estimate"]) / wanted["se"]) < 0.3  # means of v, and modes
+
+
+def test_adjusted_p_values(fit):
+    _, idata = fit
+    plain, holm, bonferroni = (
+        hlik.contrasts(idata, np.array([[1, 0], [0, 1], [1, 1], [1, -1]]), adjust=how)["p_value"].to_numpy()
+        for how in ("none", "holm", "bonferroni")
+    )
+    np.testing.assert_allclose(bonferroni, np.minimum(4 * plain, 1))
+    order = np.argsort(plain)
+    wanted = np.minimum(np.maximum.accumulate(plain[order] * np.array([4, 3, 2, 1])), 1)
+    np.testing.assert_allclose(holm[order], wanted)
 
 
 def test_pictures(fit):

@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from hlik.block_effects import BlockRoot, Degrees
 from hlik.families import ResponseFamily
 from hlik.graph.forms import Form
+from hlik.linalg import BorderedSystem
 from hlik.links import Link
 from hlik.maps import ThetaMap
-from hlik.block_effects import BlockRoot, Degrees
 from hlik.precision import Precision, PriorPattern
 from hlik.random_families import RandomFamily
 from hlik.wide import WideTerm
@@ -207,6 +208,8 @@ class HierarchicalModel:
         Further terms of h (`hlik.terms.ResponseTerm`): densities of random effects without closed form, potentials.
     obstacles, laplace_obstacles
         Why the closed-form estimators, and those that need only derivatives, cannot serve the model.
+    kinks
+        Those of `laplace_obstacles` that say that a density has a kink: no obstacle to integrals.
     X_names
         A label per column of X, for messages.
     left_out
@@ -236,6 +239,7 @@ class HierarchicalModel:
     coords: dict[str, np.ndarray]
     obstacles: tuple[str, ...] = ()
     laplace_obstacles: tuple[str, ...] = ()
+    kinks: tuple[str, ...] = ()
     theta_design: np.ndarray | None = None
     extra_terms: tuple[Any, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -260,6 +264,11 @@ class HierarchicalModel:
     def n_random(self) -> int:
         """Number of random effects q."""
         return self.Z.shape[1]
+
+    @cached_property
+    def system(self) -> BorderedSystem:
+        """The pattern of H in (beta, v), analysed once for all estimators and results of this model."""
+        return BorderedSystem(self.X, self.Z, self.prior.matrix, weights_may_be_negative=True)
 
     @cached_property
     def prior(self) -> PriorPattern:

@@ -12,6 +12,8 @@ from hlik.blocks import Blocks
 from hlik.errors import DataWarning, ModelError
 from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.estimators.base import Estimate
+from hlik.estimators.kinked_profile import KinkedProfile, kink_obstacles, start_without_effects
+from hlik.estimators.laplace_start import Start
 from hlik.estimators.maximise import Maximiser, MaximumState
 from hlik.estimators.scale_mixture_finish import finish_mixture
 from hlik.estimators.scale_mixture_profile import TOLERANCE, ScaleMixtureProfile
@@ -76,8 +78,12 @@ class AGQ(Maximiser):
     The rule is exact where h is a polynomial of degree ``2 points - 1`` times a normal density. The error falls fast
     with `points` for densities with normal or exponential tails, slowly for Student t and Cauchy effects. The result
     has it as ``fit["quadrature_error"]``: the change of the log-likelihood at the estimate with half as many points
-    again. Log densities with a kink (Laplace effects) have modes at the kink, where there is no curvature: no mode is
-    found.
+    again.
+
+    Densities with a kink at zero (`pm.Laplace`, `pm.AsymmetricLaplace`) are integrated on both sides of it, by
+    Gauss-Legendre rules of `points` nodes on each of three panels (`hlik.estimators.kinked_profile`), where every
+    observation has one such effect and there are no others; the error falls exponentially. Random effects are then
+    reported at their means given the responses; p_v(h) does not exist.
 
     References
     ----------
@@ -117,9 +123,11 @@ class AGQ(Maximiser):
 
     def obstacles(self, model: HierarchicalModel) -> list[str]:
         """What keeps Laplace from it, and blocks of more than three random effects."""
-        found = super().obstacles(model)
+        found = [obstacle for obstacle in super().obstacles(model) if obstacle not in model.kinks]
         if found:
             return found
+        if model.kinks:
+            return kink_obstacles(model)
         mixed = ", ".join(repr(effect.name) for effect in mixed_effects(model))
         if mixing_variables(model) > MAX_SCALES:
             return [
@@ -141,11 +149,22 @@ class AGQ(Maximiser):
         """The marginal log-likelihood."""
         return _profile(likelihood, self.points)
 
+    def begin(
+        self, likelihood: HLikelihood, integrate_beta: bool, start: dict[str, np.ndarray], rng: np.random.Generator
+    ) -> Start:
+        """As for Laplace; where a density has a kink, fixed effects are those of the model without random effects."""
+        if likelihood.model.kinks:
+            return start_without_effects(likelihood, start)
+        return super().begin(likelihood, integrate_beta, start, rng)
+
     def finish(self, state: MaximumState) -> Estimate:
         """As for Laplace, with the error of the quadrature."""
         current = state.objective.profile
         is_mixture = isinstance(current, ScaleMixtureProfile)
         estimate = finish_mixture(state) if is_mixture else super().finish(state)
+        if isinstance(current, KinkedProfile):  # h has no second derivatives
+            kept = {name: value for name, value in estimate.scalars.items() if name not in ("p_v_h", "p_bv_h")}
+            estimate = replace(estimate, scalars=kept)
         likelihood = current.mixture.original if isinstance(current, ScaleMixtureProfile) else current.likelihood
         finer = self.points + self.points // 2 + 1
         profile = _profile(likelihood, finer, FINE)
@@ -163,6 +182,8 @@ class AGQ(Maximiser):
 
 def _profile(likelihood: HLikelihood, points: int, tolerance: float = TOLERANCE) -> Profile:
     """Quadrature over blocks of effects, and over the scales of multivariate t densities around it."""
+    if likelihood.model.kinks:
+        return KinkedProfile(likelihood, points)
     if mixed_effects(likelihood.model):
         return ScaleMixtureProfile(likelihood, lambda given: QuadratureProfile(given, points), tolerance)
     return QuadratureProfile(likelihood, points)

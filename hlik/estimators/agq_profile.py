@@ -85,13 +85,13 @@ class QuadratureProfile(Profile):
         self.grid = Grid.product(points, self.blocks.size)
         self.local, self.row_block = self.blocks.local_design(likelihood.Z)
         self.sizes = np.append(self.blocks.size, 0)  # of every block, and of what belongs to none
-        self.case_block = _case_blocks(likelihood, self.row_block[: likelihood.n_rows], self.blocks.size.size)
-        self.case_sums = _summing(self.case_block, self.sizes.size)
+        self.case_block = case_blocks(likelihood, self.row_block[: likelihood.n_rows], self.blocks.size.size)
+        self.case_sums = summing(self.case_block, self.sizes.size)
         lower = likelihood.prior_pattern
         effects = np.arange(self.blocks.member.size)
         self.prior_rows = effects if lower is None else lower.indices
         self.prior_columns = effects if lower is None else np.repeat(effects, np.diff(lower.indptr))
-        self.level_sums = _summing(self.blocks.member, self.sizes.size)
+        self.level_sums = summing(self.blocks.member, self.sizes.size)
 
     def mode(self, psi: np.ndarray, beta: np.ndarray, v: np.ndarray) -> QuadratureMode:
         """The mode of h in v, and the quadrature's value around it."""
@@ -171,23 +171,12 @@ class QuadratureProfile(Profile):
                 self.likelihood, point.beta, point.v[:, None] + shift, point.theta, order=1, with_theta=True
             )
             direct += batch.gradient(share[self.case_block], share[blocks.member])
-            score = share[blocks.member] * self._v_scores(batch, shift.shape)
+            score = share[blocks.member] * v_scores(self.likelihood, batch, shift.shape)
             v_mean += score.sum(axis=1)
             for size in np.unique(blocks.size):
                 own = effect_size == size
                 bar[own] += ROOT2 * score[own] @ self.grid.x[size, nodes]
         return direct, v_mean, blocks.gather(bar, np.zeros((blocks.largest,) * 2))
-
-    def _v_scores(self, batch: Batch, shape: tuple[int, ...]) -> np.ndarray:
-        """dh/dv at every node, (q, m)."""
-        model = self.likelihood.model
-        by_row = np.zeros((model.n_rows, shape[1]))
-        for term, found in zip(self.likelihood.terms, batch.responses, strict=True):
-            by_row[term.rows] = found.score.reshape(-1, shape[1])
-        result = np.asarray(model.Z.T @ by_row)
-        for effect, found in zip(model.random_effects, batch.effects, strict=True):
-            result[effect.index] += found.score[0]
-        return result
 
     def _forms(self, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``t' K t`` of every row of the design, (M,), and K on the pattern of D, (nnz,)."""
@@ -200,6 +189,18 @@ class QuadratureProfile(Profile):
         return kappa, K[self.blocks.member[rows], position[rows], position[columns]]
 
 
+def v_scores(likelihood: HLikelihood, batch: Batch, shape: tuple[int, ...]) -> np.ndarray:
+    """dh/dv at m values of v, shape (q, m), from a batch with scores."""
+    model = likelihood.model
+    by_row = np.zeros((model.n_rows, shape[1]))
+    for term, found in zip(likelihood.terms, batch.responses, strict=True):
+        by_row[term.rows] = found.score.reshape(-1, shape[1])
+    result = np.asarray(model.Z.T @ by_row)
+    for effect, found in zip(model.random_effects, batch.effects, strict=True):
+        result[effect.index] += found.score[0]
+    return result
+
+
 def _cholesky_adjoint(root: np.ndarray, bar: np.ndarray) -> np.ndarray:
     """K, with which ``tr(bar' dA) + d log|A| = -tr(K dC) / 2`` for ``A A' = C^-1``, (B, d, d)."""
     product = np.tril(root.swapaxes(1, 2) @ np.tril(bar)) + np.eye(root.shape[1])
@@ -208,7 +209,7 @@ def _cholesky_adjoint(root: np.ndarray, bar: np.ndarray) -> np.ndarray:
     return root @ (product + product.swapaxes(1, 2)) @ root.swapaxes(1, 2)
 
 
-def _case_blocks(likelihood: HLikelihood, row_block: np.ndarray, none: int) -> np.ndarray:
+def case_blocks(likelihood: HLikelihood, row_block: np.ndarray, none: int) -> np.ndarray:
     """The block of every case: that of any of its predictors' rows; `none` where no random effect is in them."""
     parts = []
     for term in likelihood.terms:
@@ -218,6 +219,6 @@ def _case_blocks(likelihood: HLikelihood, row_block: np.ndarray, none: int) -> n
     return np.where(block < 0, none, block)
 
 
-def _summing(block: np.ndarray, count: int) -> sp.csr_array:
+def summing(block: np.ndarray, count: int) -> sp.csr_array:
     """The 0-1 matrix (count, members) that sums over the members of each block."""
     return sp.csr_array((np.ones(block.size), (block, np.arange(block.size))), shape=(count, block.size))

@@ -5,6 +5,8 @@ r"""Maximisation of an adjusted profile h-likelihood: BFGS in a metric of standa
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,14 +19,15 @@ from hlik.estimators.base import CONVERGED, RUNNING, Estimate
 from hlik.estimators.boundary import held_parameters, least_eigenvalue, singular_sentence, zero_sentences
 from hlik.estimators.laplace_finish import finish_laplace
 from hlik.estimators.laplace_objective import Objective, active_parameters, boundary_terms, differenced_hessian
-from hlik.estimators.laplace_start import start_psi
+from hlik.estimators.laplace_start import Start, start_psi
 from hlik.hlikelihood import HLikelihood
 from hlik.maps import LinkMap
 from hlik.model import HierarchicalModel
 
 LOOSE = 1e-3  # standard errors: where rounding ends the line search, Newton's step must be shorter than that
 FLAT = 1e-8  # smallest curvature, as a part of the largest, below which the likelihood is called flat
-ENDLESS = 1e-5  # change of the log-likelihood over a factor e: the standard error of the log is then above 300
+ENDLESS = 1e-4  # change of the log-likelihood over a factor e: the standard error of the log is then above 100
+GROWTH = 4.0  # of the reach after a step that went as far
 REST = 1e-7  # eigenvalue of a correlation matrix at which the likelihood is that of zero to about as much
 FAR_OUT = 5.0  # of a log or log-odds: below it the range has no end near
 
@@ -59,7 +62,7 @@ class Maximiser:
         """Analyse the sparse pattern once; start from EQL."""
         likelihood = HLikelihood(model)
         profile = self.profile(likelihood)
-        begin = start_psi(likelihood, profile.integrate_beta, start, rng)
+        begin = self.begin(likelihood, profile.integrate_beta, start, rng)
         objective = Objective(profile, begin.beta, begin.v)
         first = objective.evaluate(begin.psi)
         if first is None:
@@ -69,7 +72,13 @@ class Maximiser:
                 "parameters."
             )
         covariance = _scale_matrix(begin.covariance)
-        return MaximumState(self, objective, begin.psi, covariance, np.inf)
+        return MaximumState(self, objective, begin.psi, covariance, np.inf, reach=begin.reach)
+
+    def begin(
+        self, likelihood: HLikelihood, integrate_beta: bool, start: dict[str, np.ndarray], rng: np.random.Generator
+    ) -> Start:
+        """Starting values."""
+        return start_psi(likelihood, integrate_beta, start, rng)
 
     def step(self, state: MaximumState) -> tuple[MaximumState, dict[str, float]]:
         """One BFGS iteration (`_step`); where h has no mode on the way the state stays and says so (`lost`)."""
@@ -87,21 +96,19 @@ class Maximiser:
         objective = state.objective
         if not state.psi.size:
             return replace(state, decrement=0.0, checked=True), _row(0.0, objective.value(state.psi))
-        root = np.linalg.cholesky(_scale_matrix(state.covariance))
-        found = optimize.minimize(  # type: ignore[call-overload]
-            lambda z: objective.negative(state.psi + root @ z, root),
-            np.zeros(state.psi.size),
-            jac=True,
-            method="BFGS",
-            options={"maxiter": 1, "gtol": 0.0, "hess_inv0": np.eye(state.psi.size)},
+        metric = _scale_matrix(state.covariance)
+        root = np.linalg.cholesky(metric)
+        z, inverse_hessian = _bfgs_step(
+            lambda z: objective.negative(state.psi + root @ z, root), len(metric), state.reach
         )
-        psi = state.psi + root @ found.x
-        covariance = _symmetric(root @ found.hess_inv @ root.T)
+        psi = state.psi + root @ z
+        covariance = _symmetric(root @ inverse_hessian @ root.T)
         decrement = _decrement(objective.gradient(psi), covariance)
-        stalled = bool(np.all(found.x == 0.0))
-        new = replace(state, psi=psi, covariance=covariance, decrement=decrement, stalled=stalled)
+        stalled, length = bool(np.all(z == 0.0)), float(np.linalg.norm(z))
+        reach = GROWTH * length if length >= state.reach else state.reach
+        new = replace(state, psi=psi, covariance=covariance, decrement=decrement, stalled=stalled, reach=reach)
         new = replace(new, checked=False, hessian=None, endless=(), value=objective.value(psi))
-        if decrement < self.tol or (stalled and not state.checked):
+        if new.rest_decrement() < self.tol or (stalled and not state.checked):
             new = new.with_hessian()
         return new, _row(new.decrement, objective.value(psi))
 
@@ -161,6 +168,7 @@ class MaximumState:
     endless: tuple[tuple[int, bool], ...] = ()  # elements of psi that run off, and whether upwards
     lost: bool = False
     value: float = np.nan
+    reach: float = 1.0  # length of the longest first trial of a line search, in standard errors
 
     def boundary_names(self) -> list[str]:
         """A sentence for every random effect whose variance is estimated at zero."""
@@ -249,19 +257,32 @@ class MaximumState:
         )
 
     def _level(self) -> np.ndarray:
-        """Log scales (log-odds) far out, along which a whole unit either way does not change the value."""
+        """Log scales (log-odds) far out, along which a whole unit back does not change the value.
+
+        Further out the rounding of some densities, which are differences of log-gamma functions there, may.
+        """
+        found = self._far_out()
+        for k in np.flatnonzero(found):
+            back = self.psi.copy()
+            back[k] -= np.sign(self.psi[k])
+            found[k] = abs(self.objective.value(back) - self.objective.value(self.psi)) < ENDLESS
+        return found
+
+    def _far_out(self) -> np.ndarray:
+        """Log scales (log-odds) further out than `FAR_OUT`, bool like psi."""
         model = self.objective.profile.likelihood.model
         start, found = self.psi.size - model.n_theta, np.zeros(self.psi.size, bool)
         for p in model.dispersion_parameters:
             inner = getattr(p.natural, "inner", p.natural)
             if isinstance(inner, LinkMap) and inner.link.name != "identity":
                 found[start + p.index.start : start + p.index.stop] = True
-        for k in np.flatnonzero(found & (np.abs(self.psi) > FAR_OUT)):
-            move = np.zeros(self.psi.size)
-            move[k] = 1.0
-            here = self.objective.value(self.psi)
-            found[k] = all(abs(self.objective.value(self.psi + way) - here) < ENDLESS for way in (move, -move))
         return found & (np.abs(self.psi) > FAR_OUT)
+
+    def rest_decrement(self) -> float:
+        """Length of the next step, without what is far out and hardly moves the value: `_level` decides on these."""
+        gradient = self.objective.gradient(self.psi)
+        rest = ~(self._far_out() & (np.abs(gradient) < ENDLESS))
+        return _decrement(gradient[rest], self.covariance[np.ix_(rest, rest)])
 
     def _name(self, position: int) -> str:
         """The parameter that an element of psi belongs to."""
@@ -271,6 +292,35 @@ class MaximumState:
         parameters = model.fixed_effects if position < start else model.dispersion_parameters
         place = position if position < start else position - start
         return next(repr(p.name) for p in parameters if p.index.start <= place < p.index.stop)
+
+
+def _bfgs_step(
+    function: Callable[[np.ndarray], tuple[float, np.ndarray]], size: int, reach: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """One BFGS step from zero with the identity as inverse Hessian: the step, and the inverse Hessian after it.
+
+    The line search (SciPy's, Wolfe's conditions) first tries the whole step, or `reach` of it. The step is zero where
+    it finds nothing.
+    """
+
+    def values(z: np.ndarray) -> float:
+        return function(z)[0]
+
+    def slopes(z: np.ndarray) -> np.ndarray:
+        return function(z)[1]
+
+    value, gradient = function(np.zeros(size))
+    direction = -gradient * min(1.0, reach / max(float(np.linalg.norm(gradient)), 1e-300))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The line search algorithm|Rounding errors", RuntimeWarning)
+        length = optimize.line_search(values, slopes, np.zeros(size), direction, gradient, value)[0]
+    update = optimize.BFGS(init_scale=1.0)
+    update.initialize(size, "inv_hess")
+    if length is None:
+        return np.zeros(size), np.eye(size)
+    step = length * direction
+    update.update(step, slopes(step) - gradient)
+    return step, update.get_matrix()
 
 
 def _row(step: float, objective: float) -> dict[str, float]:

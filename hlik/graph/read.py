@@ -134,6 +134,7 @@ def _assemble(
         coords=coords_of(walker.model) | row_labels,
         obstacles=tuple(obstacles_of(walker, roles, responses, effects, predictors, fixed_names)),
         laplace_obstacles=(*choice.obstacles, *unread, *_without_density(effects, choice), *_kinked(effects)),
+        kinks=tuple(_kinked(effects)),
         theta_design=theta_matrix(stack, n_rows, layout),
         extra_terms=tuple(extra_terms),
         left_out=tuple(roles.unused),
@@ -216,7 +217,8 @@ def _kinked(effects: Sequence[RandomEffect]) -> list[str]:
     """Random effects whose density has a kink at its centre: the mode of h has no second derivative there."""
     return [
         f"the density of random effect {effect.name!r} ({effect.distribution}) has a kink at its centre, where h has "
-        f"no second derivative; use a smooth distribution, such as Normal or StudentT"
+        f"no second derivative; use hlik.AGQ(), where every observation has one such effect, or a smooth distribution, "
+        f"such as Normal or StudentT"
         for effect in effects
         if effect.distribution in ("Laplace", "AsymmetricLaplace")
     ]

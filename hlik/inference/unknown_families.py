@@ -11,7 +11,8 @@ import xarray as xr
 
 from hlik.graph.distribution_at import distribution_at
 from hlik.graph.read import as_pymc
-from hlik.model import HierarchicalModel
+from hlik.inference.latent_variance import latent_variance
+from hlik.model import HierarchicalModel, Response
 
 
 def add_distributions(
@@ -31,6 +32,7 @@ def add_distributions(
     found: dict[str, xr.DataArray] = {}
     for response in responses:
         y = idata["observed_data"][response.name]
+        _add_latent_variance(model, read, idata, response, fixed)
         for key, value in distribution_at(as_pymc(model), response.name, values, fixed or {}).items():
             shaped = np.broadcast_to(value, y.size).reshape(y.shape)
             found[f"{response.name}_{key}"] = xr.DataArray(shaped, dims=y.dims, coords=y.coords)
@@ -38,3 +40,15 @@ def add_distributions(
         idata["diagnostics"].update(found)
     elif found:  # ArviZ leaves out groups without variables, as that of a model without random effects was
         idata.add_groups({"diagnostics": xr.Dataset(found, attrs=idata.attrs)}, warn_on_custom_groups=False)
+
+
+def _add_latent_variance(
+    model: Any, read: HierarchicalModel, idata: az.InferenceData, response: Response, fixed: Mapping[str, Any] | None
+) -> None:
+    """Put the response's variance on the link scale among the components of `hlik.variance_partition`."""
+    fit, at = idata["fit"], [r.name for r in read.responses].index(response.name)
+    psi = fit["mean_vector"].values
+    held = {name: np.asarray(value, float) for name, value in (fixed or {}).items()}
+    found = latent_variance(as_pymc(model), read, response, psi[: read.n_beta], psi[read.n_beta :], held)
+    if found is not None:
+        fit["variance_components"].values[at, -1], fit["variance_gradient"].values[at, -1] = found

@@ -55,7 +55,7 @@ def _of_response(
     model: HierarchicalModel, response: Response, beta: np.ndarray, theta: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     X = model.X[response.rows]
-    parts = [_Part(effect, sp.csr_array(model.Z[response.rows, effect.index])) for effect in model.random_effects]
+    parts = [Part(effect, sp.csr_array(model.Z[response.rows, effect.index])) for effect in model.random_effects]
     size = len(parts) + 2
     value, gradient = np.full(size, np.nan), np.zeros((size, beta.size + theta.size))
     centred = X - X.mean(axis=0)
@@ -64,23 +64,23 @@ def _of_response(
     gradient[0, : beta.size] = 2 * spread @ beta
     for k, part in enumerate(parts, start=1):
         value[k] = part.mean(theta)
-        gradient[k, beta.size :] = _slopes(part.mean, theta)
+        gradient[k, beta.size :] = slopes(part.mean, theta)
     rest = _Residual(model, response, X, parts)
     value[-1], gradient[-1] = rest.value_and_gradient(beta, theta)
     return value, gradient
 
 
-def _slopes(function: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
+def slopes(function: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
     """Gradient by central differences."""
-    slopes = np.zeros(x.size)
+    found = np.zeros(x.size)
     for k in range(x.size):
         step = np.zeros(x.size)
         step[k] = STEP * max(1.0, abs(x[k]))
-        slopes[k] = (function(x + step) - function(x - step)) / (2 * step[k])
-    return slopes
+        found[k] = (function(x + step) - function(x - step)) / (2 * step[k])
+    return found
 
 
-class _Part:
+class Part:
     """Var(z'v) of one random effect; the squares of Z are summed once."""
 
     def __init__(self, effect: RandomEffect, Z: sp.csr_array):
@@ -112,7 +112,7 @@ class _Part:
 class _Residual:
     """The variance of a response around its mean, on the link scale."""
 
-    def __init__(self, model: HierarchicalModel, response: Response, X: np.ndarray, parts: list[_Part]):
+    def __init__(self, model: HierarchicalModel, response: Response, X: np.ndarray, parts: list[Part]):
         self.response, self.X, self.parts = response, X, parts
         self.offset = model.offset[response.rows]
         self.kind = (response.family.name if response.family else "", response.link.name if response.link else "")
@@ -122,7 +122,7 @@ class _Residual:
         gradient = np.zeros(beta.size + theta.size)
         if self.kind == ("poisson", "log"):
             return self._poisson(beta, theta)
-        gradient[beta.size :] = _slopes(self._by_dispersion, theta) if self.kind in DISPERSED else 0.0
+        gradient[beta.size :] = slopes(self._by_dispersion, theta) if self.kind in DISPERSED else 0.0
         return self._by_dispersion(theta), gradient
 
     def _by_dispersion(self, theta: np.ndarray) -> float:
@@ -148,8 +148,8 @@ class _Residual:
         def by_theta(other: np.ndarray) -> float:  # m to first order in the spread, whose difference counts alone
             return float(0.5 * mu @ self._spread(other)) / size / phi - mean * float(np.mean(self._phi(other))) / phi
 
-        slopes = np.concatenate([self.X.T @ mu / size / phi, _slopes(by_theta, theta)])
-        return float(special.polygamma(1, mean)), float(special.polygamma(2, mean)) * slopes
+        gradient = np.concatenate([self.X.T @ mu / size / phi, slopes(by_theta, theta)])
+        return float(special.polygamma(1, mean)), float(special.polygamma(2, mean)) * gradient
 
     def _spread(self, theta: np.ndarray) -> np.ndarray:
         """Var(z'v), row by row."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import arviz as az
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
 from hlik.delta_method import delta_variance
-from hlik.errors import ModelError
+from hlik.errors import DataWarning, ModelError
 from hlik.inference.residuals import chosen_response
 from hlik.inference.tables import model_of
 
@@ -46,15 +48,23 @@ def variance_partition(idata: az.InferenceData, *, response: str | None = None, 
     Raises
     ------
     ModelError
-        Where the response has several linear predictors, or its variance on the link scale has no formula here.
+        Where the response has several linear predictors, or a random effect has no variance in closed form.
+
+    Warns
+    -----
+    DataWarning
+        Where the variance on the link scale has no formula here: residual variance and ratios are then left out.
 
     Notes
     -----
     V_k is the mean over the observations of ``Var(z'v)``: with random slopes it depends on the covariate, for related
     individuals on their inbreeding. E is phi for normal responses with identity link; pi^2/3, 1, pi^2/6 for binary
     and binomial ones with logit, probit, complementary log-log link; ``trigamma(mu/phi)`` for Poisson and
-    ``trigamma(1/phi)`` for gamma responses with log link; 1/4 for Poisson with square-root link. These are variances
-    on the link scale: of the latent variable for binary data.
+    ``trigamma(1/phi)`` for gamma responses with log link; 1/4 for Poisson with square-root link. For other
+    distributions of one linear predictor, with V(m) their variance at the mean response m (averaged over random effects
+    and observations): V for identity links, ``trigamma(m^2 / V(m))`` for log links (for the negative binomial
+    ``trigamma(1 / (1/m + 1/alpha))``), ``V(m) g'(m)^2`` for others. These are variances on the link scale: of the
+    latent variable for binary data.
 
     References
     ----------
@@ -87,7 +97,15 @@ def variance_partition(idata: az.InferenceData, *, response: str | None = None, 
             f"effect without closed form."
         )
     rows = {f"variance[{n}]": (v, g, "log") for n, v, g in zip(names, value, gradient, strict=True) if np.isfinite(v)}
-    if np.isfinite(value[-1]):
+    if not np.isfinite(value[-1]):
+        described = model_of(idata)["responses"][at]
+        warnings.warn(
+            f"The variance of response {name!r} ({described['distribution']}) around its mean on the link scale has no "
+            f"formula here: the table has no residual variance and no ratios.",
+            DataWarning,
+            stacklevel=2,
+        )
+    else:
         rows |= _ratios(names, value, gradient)
     table = {key: _row(*row, fit["covariance_matrix"].values, level) for key, row in rows.items()}
     return pd.DataFrame.from_dict(table, orient="index", columns=list(COLUMNS)).rename_axis("quantity")

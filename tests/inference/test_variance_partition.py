@@ -31,6 +31,16 @@ def model_of(family, link="log"):
         elif family == "binomial":
             p = pm.math.sigmoid(eta) if link == "logit" else pm.math.invprobit(eta)
             pm.Binomial("y", 5, p, observed=rng.binomial(5, special.expit(ETA)))
+        elif family == "negative binomial":
+            alpha = pm.HalfNormal("alpha", 5)
+            counts = rng.negative_binomial(3, 3 / (3 + np.exp(ETA)))
+            pm.NegativeBinomial("y", mu=pm.math.exp(eta), alpha=alpha, observed=counts)
+        elif family == "beta":
+            kappa, p = pm.HalfNormal("kappa", 50), special.expit(ETA)
+            pm.Beta("y", mu=pm.math.sigmoid(eta), nu=kappa, observed=rng.beta(5 * p, 5 * (1 - p)))
+        elif family == "beta-binomial":
+            p, y = pm.math.sigmoid(eta), rng.binomial(6, special.expit(ETA))
+            pm.BetaBinomial("y", n=6, alpha=5 * p, beta=5 * (1 - p), observed=y)
         else:
             pm.StudentT("y", nu=5, mu=eta, sigma=pm.HalfNormal("sigma", 1), observed=rng.normal(ETA, 0.7))
     return model
@@ -38,6 +48,13 @@ def model_of(family, link="log"):
 
 def fit(model):
     return hlik.fit(model, "laplace", progressbar=False, draws=0)
+
+
+def mean_of(psi, inverse):
+    """The mean response, over normal random effects and over the observations."""
+    x, w = special.roots_hermitenorm(64)
+    eta = psi[0] + psi[1] * X
+    return float(np.mean(inverse(eta[:, None] + np.exp(psi[2]) * x) @ w) / w.sum())
 
 
 def components(psi, family):
@@ -49,11 +66,14 @@ def components(psi, family):
         "gamma": lambda: special.polygamma(1, np.exp(psi[3])),
         "logit": lambda: np.pi**2 / 3,
         "probit": lambda: 1.0,
+        "t": lambda: np.exp(2 * psi[3]) * 5 / 3,
+        "negative binomial": lambda: special.polygamma(1, 1 / (1 / mean_of(psi, np.exp) + np.exp(-psi[3]))),
+        "beta": lambda: 1 / ((np.exp(psi[3]) + 1) * (m := mean_of(psi, special.expit)) * (1 - m)),
     }[family]()
     return fixed, effect, rest
 
 
-@pytest.mark.parametrize("family", ["normal", "poisson", "gamma", "logit", "probit"])
+@pytest.mark.parametrize("family", ["normal", "poisson", "gamma", "logit", "probit", "t", "negative binomial", "beta"])
 def test_ratios_and_their_errors_by_differences(family):
     is_binomial = family in ("logit", "probit")
     idata = fit(model_of("binomial" if is_binomial else family, family))
@@ -98,7 +118,8 @@ def test_intervals_stay_inside_their_ranges():
 
 
 def test_what_has_no_formula_is_left_out():
-    table = hlik.variance_partition(fit(model_of("t")))
+    with pytest.warns(hlik.DataWarning, match=r"'y' \(BetaBinomial\) .* no formula"):
+        table = hlik.variance_partition(fit(model_of("beta-binomial")))
     assert list(table.index) == ["variance[fixed]", "variance[u]"]
 
 

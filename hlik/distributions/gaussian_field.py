@@ -33,6 +33,11 @@ class GMRF(PrecisionNormal):
     mu
         Mean, a scalar or a vector.
 
+    Raises
+    ------
+    ModelError
+        Where a matrix is not square, symmetric and finite, shapes differ, or there are not as many coefficients.
+
     Notes
     -----
     The log density costs K multiplications by sparse matrices and log|Q|, by a sparse Cholesky factor whose

@@ -41,6 +41,11 @@ class Relationship(PrecisionNormal):
     mu
         Mean, a scalar or a vector.
 
+    Raises
+    ------
+    ModelError
+        Where not exactly one of A, precision and pedigree is given, or the matrix is not symmetric and positive definite.
+
     Notes
     -----
     Costs: a multiplication by A^-1 a log density, log|A| being found once; a pedigree's is linear in the

@@ -27,6 +27,11 @@ def rho_range(D: Any) -> tuple[float, float]:
     tuple of float
         ``(1 / lambda_min, 1 / lambda_max)`` of D's eigenvalues; infinite where D has none of that sign.
 
+    Raises
+    ------
+    ModelError
+        Where D is not square, symmetric and finite.
+
     Notes
     -----
     Cost: all eigenvalues up to 500 areas, beyond that two sparse factors and Lanczos' method.
@@ -90,6 +95,11 @@ class CAR(PrecisionNormal):
     mu
         Mean, a scalar or a vector.
 
+    Raises
+    ------
+    ModelError
+        Where D is not square, symmetric and finite, or its diagonal is not zero.
+
     Notes
     -----
     PyMC's `pm.CAR` has another precision, ``tau (diag(D 1) - alpha D)``, which gives areas with many neighbours less
@@ -142,6 +152,11 @@ class SAR(PrecisionNormal):
         Variance of e, a positive scalar.
     mu
         Mean, a scalar or a vector.
+
+    Raises
+    ------
+    ModelError
+        As `CAR`.
 
     Notes
     -----

@@ -50,6 +50,12 @@ class EQL:
     max_iterations
         Steps on theta.
 
+    Raises
+    ------
+    ModelError
+        Where a setting is out of range; by `hlik.fit`, where the model is no hierarchical generalised linear model that
+        EQL knows: the message names the variable, and `hlik.inspect` says so beforehand.
+
     Notes
     -----
     Cost: a few sparse factorisations of Z'WZ + D an iteration, 5 to 20 iterations. Biased towards zero for the
@@ -62,6 +68,20 @@ class EQL:
     Lee, Y. & Nelder, J. A. (2001). Hierarchical generalised linear models: a synthesis. Biometrika 88, 987-1006.
     Noh, M. & Lee, Y. (2007). REML estimation for binary data in GLMMs. J. Multivariate Analysis 98, 896-915.
     Ronnegard, L., Shen, X. & Alam, M. (2010). hglm: a package for fitting HGLMs. The R Journal 2/2, 20-28.
+
+    Examples
+    --------
+    >>> import numpy as np, pymc as pm, hlik
+    >>> y = np.array([1, 0, 2, 9, 6, 8, 3, 2, 4, 0, 1, 0])
+    >>> with pm.Model() as model:
+    ...     beta, lam = pm.Normal("beta", 0, 5), pm.HalfNormal("lam", 1)
+    ...     u = pm.Gamma("u", 1 / lam, 1 / lam, shape=4)
+    ...     _ = pm.Poisson("y", pm.math.exp(beta) * u[np.repeat(np.arange(4), 3)], observed=y)
+    >>> for estimator in (hlik.EQL(), hlik.EQL(dispersion="estimate")):
+    ...     idata = hlik.fit(model, estimator, progressbar=False)
+    ...     print({name: round(float(idata.estimates[name]), 3) for name in idata.estimates if name != "u"})
+    {'beta': 1.099, 'lam': 1.279}
+    {'beta': 1.099, 'lam': 1.332, 'y_dispersion': 0.799}
     """
 
     dispersion: str | Mapping[str, Any] = "model"

@@ -27,6 +27,12 @@ class Laplace(Maximiser):
     max_iterations
         BFGS iterations.
 
+    Raises
+    ------
+    ModelError
+        Where a setting is out of range; by `hlik.fit`, where a density is no elementwise function of linear predictors
+        or has a kink, and where h is not finite at the starting values.
+
     Notes
     -----
     Cost: 10 to 35 evaluations, each a few sparse factorisations (Newton's method from the last mode) and one selected
@@ -52,6 +58,21 @@ class Laplace(Maximiser):
     Lee, Y. & Nelder, J. A. (2001). Biometrika 88, 987-1006.
     Kass, R. E. & Steffey, D. (1989). JASA 84, 717-726.
     Kristensen, K. et al. (2016). TMB. J. Statistical Software 70(5), section 2.
+
+    Examples
+    --------
+    >>> import numpy as np, pymc as pm, hlik
+    >>> y = np.array([1, 0, 2, 9, 6, 8, 3, 2, 4, 0, 1, 0])
+    >>> with pm.Model() as model:
+    ...     beta, sigma, alpha = pm.Normal("beta", 0, 5), pm.HalfNormal("sigma", 1), pm.HalfNormal("alpha", 10)
+    ...     u = pm.Normal("u", 0, sigma, shape=4)
+    ...     eta = beta + u[np.repeat(np.arange(4), 3)]
+    ...     _ = pm.NegativeBinomial("y", mu=pm.math.exp(eta), alpha=alpha, observed=y)
+    >>> for estimator in (hlik.Laplace(), hlik.Laplace(reml=True)):
+    ...     idata = hlik.fit(model, estimator, fixed={"alpha": 5.0}, progressbar=False)
+    ...     print(round(float(idata.estimates["sigma"]), 3), round(float(idata.fit["log_likelihood"]), 3))
+    1.005 -23.866
+    1.243 -23.431
     """
 
     reml: bool = False

@@ -24,14 +24,21 @@ class SAEM(MonteCarloEM):
 
     Parameters
     ----------
-    sampler, draws, chains, tune, mcse, max_draws, initial
+    sampler, draws, chains, tune
         As in `MCEM`; `draws` are those of every step.
     burn
         Steps before the averaging begins.
     steps
         Steps that are averaged.
+    mcse, max_draws, initial
+        As in `MCEM`.
     max_iterations
         Steps in all, those of the last sample included.
+
+    Raises
+    ------
+    ModelError
+        As `MCEM`.
 
     Notes
     -----

@@ -30,6 +30,12 @@ def ranef(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
         scale times z), ``lower`` and ``upper``: Wald on the scale of the value variable, mapped to u. The errors
         are those of prediction: the dispersion parameters count as known.
 
+    Raises
+    ------
+    ModelError
+        Where `idata` is not a result of `hlik.fit`, the model has no random effects, or `level` is no number between 0
+        and 1.
+
     Examples
     --------
     >>> import numpy as np, pymc as pm, hlik
@@ -41,6 +47,8 @@ def ranef(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
     >>> hlik.ranef(hlik.fit(model, progressbar=False))["estimate"].round(3).tolist()
     [0.33, 1.876, 0.794]
     """
+    if not 0 < level < 1:
+        raise ModelError(f"level must lie between 0 and 1; got {level}.")
     described = model_of(idata)
     quantile = float(stats.norm.ppf(0.5 + level / 2))
     tables = []

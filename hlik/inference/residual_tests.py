@@ -50,6 +50,12 @@ def residual_tests(
         ``zeros``
             Number of zeros, against the simulations (counts only).
 
+    Raises
+    ------
+    ModelError
+        Where `simulations` is below 20, `response` is none of the result's or left out where there are several, or the
+        model is not that of the result.
+
     Notes
     -----
     Random effects and parameters were estimated from the same data, which makes the tests conservative: true models are

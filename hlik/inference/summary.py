@@ -39,6 +39,11 @@ def summary(idata: az.InferenceData, level: float = 0.95) -> pd.DataFrame:
         ``sd(x|g)[...]`` (interval on the log scale) and correlations ``cor(x|g)[..., ...]`` (on Fisher's z) of the
         effects that it belongs to. It prints with the model and its likelihoods.
 
+    Raises
+    ------
+    ModelError
+        Where `idata` is not a result of `hlik.fit`, or `level` is no number between 0 and 1.
+
     Notes
     -----
     The residual degrees of freedom are n - trace(hat matrix); R's hglm rounds them, hlik does not.

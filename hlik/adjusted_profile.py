@@ -21,12 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hlik.hlikelihood import HLikelihood, HPoint
-from hlik.linalg import BorderedSystem, NotPositiveDefinite
+from hlik.linalg import NotPositiveDefinite
 from hlik.linalg.bordered import Bordered
 
 LOG_2PI = float(np.log(2 * np.pi))
 MAX_NEWTON = 200
 MODE_TOLERANCE = 1e-10  # Newton decrement, in standard errors of b given the rest
+HALVINGS = 27  # of a Newton step: what is shorter only finds rounding
 LONG_STEP = 1e-2  # a Newton step that long with so small a decrement: h has no curvature there
 
 
@@ -59,8 +60,7 @@ class Profile:
     def __init__(self, likelihood: HLikelihood, integrate_beta: bool = False):
         self.likelihood = likelihood
         self.integrate_beta = integrate_beta
-        border = likelihood.X if integrate_beta else np.zeros((likelihood.Z.shape[0], 0))
-        self.system = BorderedSystem(border, likelihood.Z, likelihood.prior_pattern, weights_may_be_negative=True)
+        self.system = likelihood.system if integrate_beta else likelihood.system.with_border(likelihood.X[:, :0])
         self.n_beta = likelihood.model.n_beta
 
     def split(self, psi: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +134,7 @@ class Profile:
         model = self.likelihood.model
         d_eta = (model.Z @ d_v if d_v.size else 0.0) + (model.X @ d_beta if self.integrate_beta else 0.0)
         length, rounding = 1.0, 1e-12 * (1 + abs(point.h))
-        for _ in range(40):
+        for _ in range(HALVINGS):
             beta, v, eta = point.beta + length * d_beta, point.v + length * d_v, point.eta + length * d_eta
             new = self.likelihood.at(beta, v, point.theta, eta)
             if new is not None and new.h >= point.h + 1e-4 * length * slope - rounding:

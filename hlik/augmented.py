@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hlik.errors import ModelError
-from hlik.linalg import Bordered, BorderedSystem, NotPositiveDefinite
+from hlik.linalg import Bordered, NotPositiveDefinite
 from hlik.model import HierarchicalModel, Response
 from hlik.precision import LOG_2PI, PrecisionPoint
 
@@ -95,7 +95,7 @@ class AugmentedModel:
 
     def __init__(self, model: HierarchicalModel):
         self.model = model
-        self.system = BorderedSystem(model.X, model.Z, model.prior.matrix, weights_may_be_negative=True)
+        self.system = model.system
         self.is_canonical = all(r.link == r.family.canonical_link for r in model.responses)  # type: ignore[union-attr]
 
     def with_model(self, model: HierarchicalModel) -> AugmentedModel:

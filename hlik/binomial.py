@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special as sc
 
-from hlik.family_base import ResponseFamily, Values, quasi, times, times_or_zero
+from hlik.family_base import ResponseFamily, Values, quasi, times_or_zero
 from hlik.link_base import Link
 from hlik.links import LOGIT
 from hlik.probability_links import SymmetricLink
@@ -83,8 +83,8 @@ class Binomial(ResponseFamily):
 
     def _logit_derivatives(self, y: Array, eta: Array, order: int) -> tuple[Array, ...]:
         mu, weight, score = _logistic_working(y, eta)
-        third = weight * np.tanh(np.multiply(eta, 0.5)) if order > 2 else mu
-        return (score, -weight, third)[:order]
+        third = (weight * (2 * mu - 1),) if order > 2 else ()
+        return (score, -weight, *third)[:order]
 
     @quiet
     def _unit_working(self, y: Array, eta: Array, link: Link) -> tuple[Array, Array, Array]:
@@ -149,17 +149,15 @@ class Bernoulli(Binomial):
         terms = link.log_mean_derivatives(sign * eta, order)[1:]
         return tuple(sign * term if k % 2 == 0 else term for k, term in enumerate(terms))
 
-    def log_density_derivatives(
-        self, y: Array, eta: Array, link: Link, phi: Values = 1.0, w: Values = 1.0, order: int = 2
-    ) -> tuple[Array, ...]:
+    def half_deviance_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
         """With the logit link value and derivatives from one exponential."""
-        if link != LOGIT or order == 0 or not np.all(np.equal(phi, 1)):
-            return super().log_density_derivatives(y, eta, link, phi, w, order)
+        if link != LOGIT:
+            return super().half_deviance_derivatives(y, eta, link, order)
+        if order == 0:
+            return (_logistic_kernel(y, eta, 1 / (1 + np.exp(-np.maximum(eta, -709.0)))),)
         mu, weight, score = _logistic_working(y, eta)
-        third = weight * np.tanh(np.multiply(eta, 0.5)) if order > 2 else mu
-        terms = (_logistic_kernel(y, eta, mu), score, -weight, third)[: order + 1]
-        scale = float(np.ravel(w)[0]) if np.size(w) == 1 else w
-        return tuple(times(term, scale) for term in terms)
+        third = (weight * (2 * mu - 1),) if order > 2 else ()
+        return (_logistic_kernel(y, eta, mu), score, -weight, *third)[: order + 1]
 
     def saturated_log_density(self, y: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
         return quasi(np.zeros(np.broadcast_shapes(np.shape(y), np.shape(w))), phi)
@@ -199,6 +197,9 @@ def _logistic_working(y: Array, eta: Array) -> tuple[Array, Array, Array]:
     odds_against = np.asarray(np.maximum(eta, -709.0))
     np.negative(odds_against, out=odds_against)
     np.exp(odds_against, out=odds_against)
-    mu = 1 / (1 + odds_against)
+    mu = np.asarray(odds_against + 1)
+    np.reciprocal(mu, out=mu)
     complement = np.multiply(odds_against, mu, out=odds_against)
-    return mu, mu * complement, y * complement - (1 - y) * mu
+    weight = mu * complement
+    score = np.multiply(y, complement, out=complement) if np.shape(y) == complement.shape else y * complement
+    return mu, weight, score - (1 - y) * mu

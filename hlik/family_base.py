@@ -103,7 +103,7 @@ class ResponseFamily(Stateless, ABC):
 
     def log_density(self, y: Array, mu: Array, phi: Values = 1.0, w: Values = 1.0) -> Array:
         """Return the log density of y, normalised: s(y, phi, w) - w d(y, mu)/(2 phi)."""
-        return self.saturated_log_density(y, phi, w) - times(self.unit_deviance(y, mu), _scale(phi, w)) / 2
+        return self.saturated_log_density(y, phi, w) - times(self.unit_deviance(y, mu), weight_scale(phi, w)) / 2
 
     def unit_deviance_at(self, y: Array, eta: Array, link: Link) -> Array:
         """Return d(y, mu(eta)), right also where mu rounds to the boundary of its range."""
@@ -143,11 +143,14 @@ class ResponseFamily(Stateless, ABC):
         self, y: Array, eta: Array, link: Link, phi: Values = 1.0, w: Values = 1.0, order: int = 2
     ) -> tuple[Array, ...]:
         """Return l and its derivatives with respect to eta, (l, l', l'', l''')[: order + 1], observed."""
-        scale = _scale(phi, w)
-        value = self.saturated_log_density(y, phi, w) - times(self.unit_deviance_at(y, eta, link), scale) / 2
-        if order == 0:
-            return (value,)
-        return (value, *(times(term, scale) for term in self.kernel_derivatives(y, eta, link, order)))
+        scale = weight_scale(phi, w)
+        value, *slopes = (times(term, scale) for term in self.half_deviance_derivatives(y, eta, link, order))
+        return (self.saturated_log_density(y, phi, w) + value, *slopes)
+
+    def half_deviance_derivatives(self, y: Array, eta: Array, link: Link, order: int) -> tuple[Array, ...]:
+        """Return -d(y, mu(eta))/2 and its derivatives 1 to ``order`` with respect to eta, for phi = w = 1."""
+        value = -0.5 * self.unit_deviance_at(y, eta, link)
+        return (value, *self.kernel_derivatives(y, eta, link, order)) if order > 0 else (value,)
 
     def dispersion_derivatives(
         self, y: Array, eta: Array, link: Link, phi: Values = 1.0, w: Values = 1.0
@@ -156,7 +159,7 @@ class ResponseFamily(Stateless, ABC):
 
         For a family without a dispersion parameter these are of the extended quasi-likelihood.
         """
-        scale = _scale(phi, w)
+        scale = weight_scale(phi, w)
         half_deviance = times(self.unit_deviance_at(y, eta, link), scale) / 2
         first, second = self.saturated_dispersion_derivatives(y, phi, w)
         l_eta, l_etaeta = (times(term, scale) for term in self.kernel_derivatives(y, eta, link, 2))
@@ -165,7 +168,7 @@ class ResponseFamily(Stateless, ABC):
     def working(self, y: Array, eta: Array, link: Link, phi: Values = 1.0, w: Values = 1.0) -> Working:
         """Return mean, expected working weight and score in one pass."""
         mu, weight, score = self._unit_working(y, eta, link)
-        scale = _scale(phi, w)
+        scale = weight_scale(phi, w)
         return Working(mu, times(weight, scale), times(score, scale))
 
     @quiet
@@ -179,7 +182,7 @@ class ResponseFamily(Stateless, ABC):
 
     def weight_derivative(self, eta: Array, link: Link, phi: Values = 1.0, w: Values = 1.0) -> Array:
         """Return the derivative of the expected working weight with respect to eta."""
-        return times(self._unit_weight_derivative(eta, link), _scale(phi, w))
+        return times(self._unit_weight_derivative(eta, link), weight_scale(phi, w))
 
     @quiet
     def _unit_weight_derivative(self, eta: Array, link: Link) -> Array:
@@ -220,7 +223,7 @@ def _refuse_unless(good: np.ndarray, name: str, expectation: str, values: Values
     raise ModelError(f"response '{name}': {expectation}; found {value} {where}".rstrip() + ".")
 
 
-def _scale(phi: Values, w: Values) -> Values:
+def weight_scale(phi: Values, w: Values) -> Values:
     """w/phi, as a number where it is one, so that `times` can leave out a factor of 1."""
     unit = np.size(phi) == 1 and np.all(np.equal(phi, 1))
     scale = np.asarray(w, dtype=float) if unit else np.divide(w, phi)

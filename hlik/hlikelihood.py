@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 import scipy.sparse as sp
 
+from hlik.linalg import BorderedSystem
 from hlik.model import HierarchicalModel, RandomEffect
 from hlik.structured_terms import StructuredTerm
 from hlik.student_terms import StudentTerm
@@ -76,6 +78,13 @@ class HLikelihood:
     def prior_pattern(self) -> sp.csc_array | None:
         """The lower triangle of the pattern of D, (q, q); None where it is diagonal."""
         return self.prior.matrix
+
+    @cached_property
+    def system(self) -> BorderedSystem:
+        """The pattern of H in (beta, v), analysed once: the model's own where no pair rows are added."""
+        if not self.pairs:
+            return self.model.system
+        return BorderedSystem(self.X, self.Z, self.prior_pattern, weights_may_be_negative=True)
 
     def predictor(self, beta: np.ndarray, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """``X @ beta + Z @ v + T @ theta + offset``, shape (N,)."""

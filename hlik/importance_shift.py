@@ -16,7 +16,6 @@ import scipy.sparse as sp
 from hlik.adjusted_profile import Mode
 from hlik.batch import Batch
 from hlik.hlikelihood import HLikelihood
-from hlik.linalg.bordered import BorderedSystem
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +39,8 @@ class Shift:
         model = likelihood.model
         if not model.n_beta or model.prior.matrix is not None:
             return None
-        system = BorderedSystem(likelihood.X, likelihood.Z, likelihood.prior_pattern, weights_may_be_negative=True)
-        return cls(beta.copy(), -np.asarray(system.factor(mode.point.weight, mode.point.random_weight).B))
+        full = likelihood.system.factor(mode.point.weight, mode.point.random_weight)
+        return cls(beta.copy(), -np.asarray(full.B))
 
     def moved(self, v: np.ndarray, beta: np.ndarray) -> np.ndarray:
         """Draws (q, m), or means (q,), for other fixed effects."""

@@ -9,7 +9,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from hlik.family_base import times, weight_scale
+from hlik.linalg.products import row_chunks
 from hlik.model import RandomEffect, Response
+
+ARRAYS = 16  # that a family has in hand at a time: chunks of rows of all of them stay in cache
 
 
 class Local(NamedTuple):
@@ -69,29 +73,57 @@ class FamilyTerm:
         self.response = response
         self.family, self.link = response.family, response.link
         self.rows, self.n = response.rows, response.size
+        self._constant: float | None = None
 
     def _phi(self, theta: np.ndarray) -> np.ndarray:
         return np.ones(1) if self.response.dispersion is None else self.response.dispersion.value(theta)
 
-    def _derivatives(self, eta: np.ndarray, theta: np.ndarray, order: int) -> tuple[np.ndarray, ...] | None:
-        own = eta[self.rows]
+    def _valid_phi(self, eta: np.ndarray, theta: np.ndarray) -> np.ndarray | None:
+        """The response's phi; None where it, or the predictor, is out of range."""
         phi = self._phi(theta)
-        if not (np.all(phi > 0) and np.all(np.isfinite(phi)) and np.all(self.link.valid_eta(own))):
-            return None
-        r = self.response
-        return self.family.log_density_derivatives(r.y, own, self.link, phi, r.weight, order)
+        good = np.all(phi > 0) and np.all(np.isfinite(phi)) and np.all(self.link.valid_eta(eta[self.rows]))
+        return phi if good else None
 
     def value(self, eta: np.ndarray, theta: np.ndarray) -> float:
         """Log density, -inf out of range."""
-        found = self._derivatives(eta, theta, 0)
-        return -np.inf if found is None else float(found[0].sum())
+        phi = self._valid_phi(eta, theta)
+        return -np.inf if phi is None else self._saturated(phi) + self._add_up(eta, phi, 0, [])
 
     def local(self, eta: np.ndarray, theta: np.ndarray) -> Local | None:
         """Log density, score and observed weights."""
-        found = self._derivatives(eta, theta, 2)
-        if found is None:
+        phi = self._valid_phi(eta, theta)
+        if phi is None:
             return None
-        return Local(float(found[0].sum()), found[1][None, :], -found[2][None, :])
+        score, curvature = np.empty((1, self.n)), np.empty((1, self.n))
+        value = self._saturated(phi) + self._add_up(eta, phi, 2, [score[0], curvature[0]])
+        return Local(value, score, np.negative(curvature, out=curvature))
+
+    def _add_up(self, eta: np.ndarray, phi: np.ndarray, order: int, derivatives: list[np.ndarray]) -> float:
+        """Sum of the log densities less their saturated part; their derivatives go into the arrays given.
+
+        Chunks of rows, so that what is computed on the way stays in the processor's cache.
+        """
+        r, own, total = self.response, eta[self.rows], 0.0
+        for chunk in row_chunks(self.n, ARRAYS):
+            scale = weight_scale(_of_rows(phi, chunk), _of_rows(r.weight, chunk))
+            found = self.family.half_deviance_derivatives(r.y[chunk], own[chunk], self.link, order)
+            total += float(times(found[0], scale).sum())
+            for target, term in zip(derivatives, found[1:], strict=True):
+                target[chunk] = times(term, scale)
+        return total
+
+    def _saturated(self, phi: np.ndarray) -> float:
+        """Sum of the log densities at eta = y, found once where no dispersion is estimated."""
+        if self.response.dispersion is not None:
+            return self._saturated_at(phi)
+        if self._constant is None:
+            self._constant = self._saturated_at(phi)
+        return self._constant
+
+    def _saturated_at(self, phi: np.ndarray) -> float:
+        r = self.response
+        densities = self.family.saturated_log_density(r.y, phi, r.weight)
+        return float(np.sum(np.broadcast_to(densities, (self.n,))))
 
     def cases(self, eta: np.ndarray, theta: np.ndarray, order: int = 0, with_theta: bool = False) -> Cases:
         """Log densities and derivatives at m predictors at once."""
@@ -113,9 +145,12 @@ class FamilyTerm:
 
     def curvature_slopes(self, eta: np.ndarray, theta: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of ``-1/2 sum kappa W``: ``kappa l''' / 2``, and through log phi."""
-        found = self._derivatives(eta, theta, 3)
-        assert found is not None
-        slope = 0.5 * kappa[0] * found[3]
+        r, own, phi = self.response, eta[self.rows], self._phi(theta)
+        slope = np.empty(self.n)
+        for chunk in row_chunks(self.n, ARRAYS):
+            scale = weight_scale(_of_rows(phi, chunk), _of_rows(r.weight, chunk))
+            third = self.family.kernel_derivatives(r.y[chunk], own[chunk], self.link, 3)[2]
+            slope[chunk] = 0.5 * kappa[0][chunk] * times(third, scale)
         if self.response.dispersion is None:
             return slope[None, :], np.zeros(theta.size)
         by_phi = 0.5 * kappa[0] * self._dispersion_derivatives(eta, theta).l_etaeta_phi
@@ -230,3 +265,8 @@ def _chain(by_log: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> np.n
     """From derivatives by the logarithm of a map's values, one a row, to derivatives by theta."""
     log_slope = jacobian / values[:, None]
     return float(np.sum(by_log)) * log_slope[0] if log_slope.shape[0] == 1 else by_log @ log_slope
+
+
+def _of_rows(values: np.ndarray, chunk: slice) -> np.ndarray:
+    """The rows' values of one value for all rows, or of one for each."""
+    return values if values.size == 1 else values[chunk]

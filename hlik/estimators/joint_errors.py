@@ -7,8 +7,9 @@ Hessian in b,
           + \begin{pmatrix} J \\ I \end{pmatrix} A \begin{pmatrix} J \\ I \end{pmatrix}', \qquad J = db/d\psi
 
 (Kass & Steffey 1989; Kristensen et al. 2016, section 2: the errors of TMB and glmmTMB). For p_v(h), b = v and
-psi = (beta, theta), with ``dv/dbeta = -B``, ``B = C^-1 Z'WX``; for p_bv(h), b = (beta, v) and psi = theta. dv/dtheta
-and dbeta/dtheta come from central differences of the mode, 2 r Newton searches from a start next to their end.
+psi = (beta, theta), with ``dv/dbeta = -B``, ``B = C^-1 Z'WX``; for p_bv(h), b = (beta, v) and psi = theta.
+``db/dtheta = H^-1 d(dh/db)/dtheta`` with the scores differenced centrally; where the random effects of a profile are
+not at the mode of h, they are differenced themselves, by 2 r searches from a start next to their end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from hlik.adjusted_profile import Mode, ModeError, Profile
 from hlik.linalg.bordered import Bordered
 
-STEP = 1e-3  # standard errors of theta: the mode is exact to about 1e-10 of its own
+STEP = 1e-3  # standard errors of theta: modes are exact to about 1e-10 of their own, scores to rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +60,11 @@ def joint_errors(profile: Profile, mode: Mode, full: Bordered, covariance: np.nd
     model = profile.likelihood.model
     p, r = model.n_beta, model.n_theta
     theta_covariance = covariance[covariance.shape[0] - r :, covariance.shape[0] - r :]
-    own = type(profile) is Profile or profile.moves_effects
-    plain = profile if own else Profile(profile.likelihood, profile.integrate_beta)
-    by_beta, by_v = _mode_slopes(plain, mode, np.sqrt(np.diag(theta_covariance)))
+    errors = np.sqrt(np.diag(theta_covariance))
+    if profile.moves_effects:
+        by_beta, by_v = _mode_slopes(profile, mode, errors)
+    else:
+        by_beta, by_v = _implicit_slopes(profile, mode, full, errors)
     joint = covariance
     if profile.integrate_beta:
         known = np.isfinite(np.diag(theta_covariance))
@@ -74,6 +77,26 @@ def joint_errors(profile: Profile, mode: Mode, full: Bordered, covariance: np.nd
         joint[p:][~known], joint[:, p:][:, ~known] = np.nan, np.nan
         by_v = by_v + full.B @ by_beta
     return JointErrors(joint, by_v, _prediction_errors(full, joint, by_v))
+
+
+def _implicit_slopes(profile: Profile, mode: Mode, full: Bordered, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `_mode_slopes`, for the mode of h."""
+    point, likelihood, model = mode.point, profile.likelihood, profile.likelihood.model
+    by_beta, by_v = np.zeros((point.beta.size, errors.size)), np.zeros((point.v.size, errors.size))
+    for k in np.flatnonzero(np.isfinite(errors) & (errors > 0)):
+        move = np.zeros(errors.size)
+        move[k] = STEP * errors[k]
+        up, down = (likelihood.at(point.beta, point.v, point.theta + sign * move) for sign in (1.0, -1.0))
+        if up is None or down is None:
+            by_beta[:, k], by_v[:, k] = np.nan, np.nan
+            continue
+        score = (up.score - down.score) / (2 * move[k])
+        r_v = model.Z.T @ score + (up.random_score - down.random_score) / (2 * move[k])
+        if profile.integrate_beta:
+            by_beta[:, k], by_v[:, k] = full.solve(model.X.T @ score, r_v)
+        else:
+            by_v[:, k] = full.factor_z.solve(r_v)
+    return by_beta, by_v
 
 
 def _mode_slopes(profile: Profile, mode: Mode, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,6 @@ from hlik.estimators.eql_finish import diagnostics
 from hlik.estimators.joint_errors import joint_errors
 from hlik.estimators.laplace_objective import active_parameters, differenced_hessian
 from hlik.hlikelihood import HLikelihood
-from hlik.linalg import BorderedSystem
 from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
 from hlik.penalty import unpenalised
@@ -104,8 +103,7 @@ def _inverse(hessian: np.ndarray, active: np.ndarray) -> np.ndarray:
 
 def full_information(likelihood: HLikelihood, mode: Mode) -> Bordered:
     """H in (beta, v) with the observed weights."""
-    system = BorderedSystem(likelihood.X, likelihood.Z, likelihood.prior_pattern, weights_may_be_negative=True)
-    return system.factor(mode.point.weight, mode.point.random_weight)
+    return likelihood.system.factor(mode.point.weight, mode.point.random_weight)
 
 
 def scalars_at(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]:

@@ -60,6 +60,15 @@ class Objective:
             self._memory[key] = (mode, cached)
         return cached
 
+    def gradients_beside(self, psi: np.ndarray, move: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The gradients at psi + move and psi - move; the second mode starts where the first one points to."""
+        here = self.mode(psi).point
+        self._beta, self._v = here.beta, here.v
+        up = self.gradient(psi + move)
+        there = self.mode(psi + move).point
+        self._beta, self._v = 2 * here.beta - there.beta, 2 * here.v - there.v
+        return up, self.gradient(psi - move)
+
     def negative(self, psi: np.ndarray, root: np.ndarray) -> tuple[float, np.ndarray]:
         """Minus value and gradient in scaled coordinates; a flat wall where h has no mode."""
         mode = self.evaluate(psi)
@@ -78,7 +87,7 @@ def differenced_hessian(
         move = np.zeros_like(psi)
         move[k] = STEP * scale[k]
         try:
-            up, down = objective.gradient(psi + move), objective.gradient(psi - move)
+            up, down = objective.gradients_beside(psi, move)
         except ModeError:
             continue
         hessian[:, k] = (down - up) / (2 * move[k])

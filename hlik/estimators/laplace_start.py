@@ -17,15 +17,21 @@ from hlik.penalty import unpenalised
 
 EQL_TOLERANCE = 0.5  # standard errors: the start need not be better than the difference between EQL and Laplace
 
+EQL_REACH = 5.0  # standard errors: further, the curvature at EQL's estimate says little of that at Laplace's
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Starting values, and a covariance matrix of psi that sets the scale of the first step."""
+    """Starting values, and a covariance matrix of psi that sets the scale of the first step.
+
+    `reach` is how far the first step may go, in standard errors by that matrix.
+    """
 
     psi: np.ndarray
     beta: np.ndarray
     v: np.ndarray
     covariance: np.ndarray
+    reach: float = 1.0
 
 
 def start_psi(
@@ -49,11 +55,11 @@ def start_psi(
         if parameter.name in start:
             theta[parameter.index] = start_theta(plain, start, beta, estimate.v)[parameter.index]
     if integrate_beta:
-        return Start(theta, beta, estimate.v, estimate.theta_covariance)
+        return Start(theta, beta, estimate.v, estimate.theta_covariance, EQL_REACH)
     p = beta.size
     covariance = np.zeros((p + theta.size,) * 2)
     covariance[:p, :p], covariance[p:, p:] = estimate.beta_covariance, estimate.theta_covariance
-    return Start(np.concatenate([beta, theta]), beta, estimate.v, covariance)
+    return Start(np.concatenate([beta, theta]), beta, estimate.v, covariance, EQL_REACH)
 
 
 def _by_eql(

@@ -10,6 +10,7 @@ S = X'WX + S0 - V'V, so that
 X stays out of the sparse matrix: its columns are full and would fill L.
 """
 
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike
 from .border import BorderFactor, border_columns, border_prior, border_threshold
 from .cholesky import Kernel, analyze
 from .factor import Factor
-from .patterns import Float, LowerPattern, canonical_rows, check_finite, find_entries, lower_pattern
+from .patterns import Float, Int64, LowerPattern, canonical_rows, check_finite, find_entries, lower_pattern
 from .products import border_quadratics, choose_products, row_chunks, union_pattern
 from .threads import limited_blas
 
@@ -82,9 +83,17 @@ class BorderedSystem:
         self.prior_pattern = LowerPattern.diagonal(self.q) if D is None else lower_pattern(D, "D")
         self.pattern = union_pattern(self.Z, self.prior_pattern)
         self.symbolic = analyze(self.pattern, ordering, kernel)
-        self._prior_positions = find_entries(self.pattern, self.prior_pattern.indices, self.prior_pattern.columns())
+        self._prior_positions = _positions(self.prior_pattern, self.pattern)
         numba_is_needed = self.symbolic.kernel in ("simplicial", "supernodal")
         self._products = choose_products(self.X, self.Z, self.pattern, numba_is_needed)
+
+    def with_border(self, X: ArrayLike) -> "BorderedSystem":
+        """The same Z and D beside other columns X, shape (n, p): the analysis serves again."""
+        other = copy(self)
+        other.X = border_columns(X, self.n)
+        other.p = other.X.shape[1]
+        other._products = self._products.with_border(other.X)
+        return other
 
     @property
     def is_dense(self) -> bool:
@@ -293,3 +302,10 @@ class Bordered:
         for chunk in row_chunks(len(rows), self.system.p):
             out[chunk] += np.einsum("ij,ij->i", half[rows[chunk]], half[columns[chunk]])
         return out
+
+
+def _positions(inner: LowerPattern, pattern: LowerPattern) -> Int64:
+    """Where the entries of one pattern are in another that holds them all, and its whole diagonal."""
+    if inner.is_diagonal:
+        return pattern.diagonal_positions()
+    return find_entries(pattern, inner.indices, inner.columns())

@@ -39,6 +39,11 @@ class LowerPattern(NamedTuple):
         """Number of stored entries."""
         return len(self.indices)
 
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether it holds the whole diagonal and nothing else."""
+        return self.nnz == self.size and self.first_missing_diagonal() is None
+
     def columns(self) -> Int32:
         """Column of every entry, shape (nnz,)."""
         return np.repeat(np.arange(self.size, dtype=np.int32), np.diff(self.indptr))

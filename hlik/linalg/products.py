@@ -8,8 +8,8 @@ the pattern,
 How P is held depends on the rows of Z: few entries or many, few rows or millions.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -53,6 +53,10 @@ class RowProducts:
     X: Float
     Z: sp.csr_array
     pattern: LowerPattern
+
+    def with_border(self, X: Float) -> Self:
+        """The same rows of Z beside other columns X."""
+        return replace(self, X=X)
 
     def weighted_sum(self, w: Float) -> Float:
         """Z'WZ on the pattern, shape (nnz,)."""
@@ -103,8 +107,12 @@ def row_chunks(n_rows: int, n_columns: int) -> list[slice]:
 
 
 def rows_of(Z: sp.csr_array, chunk: slice) -> sp.csr_array:
-    """Rows of Z; Z itself if that is all of them, as SciPy's slicing is slow for small matrices."""
-    return Z if chunk.start == 0 and chunk.stop == Z.shape[0] else Z[chunk]
+    """Rows of Z as a view: its numbers are not copied, as they are by SciPy's slicing."""
+    if chunk.start == 0 and chunk.stop == Z.shape[0]:
+        return Z
+    first, last = Z.indptr[chunk.start], Z.indptr[chunk.stop]
+    indptr = Z.indptr[chunk.start : chunk.stop + 1] - first
+    return sp.csr_array((Z.data[first:last], Z.indices[first:last], indptr), shape=(len(indptr) - 1, Z.shape[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +125,9 @@ class PairProducts(RowProducts):
     @classmethod
     def build(cls, X: Float, Z: sp.csr_array, pattern: LowerPattern) -> "PairProducts":
         """Find the pairs."""
+        if pattern.is_diagonal and np.diff(Z.indptr).max(initial=0) <= 1:
+            pairs = sp.csr_array((Z.data**2, Z.indices, Z.indptr), shape=Z.shape)
+            return cls(X, Z, pattern, pairs, np.ones(pattern.nnz))
         rows, first, second, products = pairs_within_rows(Z)
         slots = find_entries(pattern, first, second)
         pairs = sp.csr_array(sp.coo_array((products, (rows, slots)), shape=(Z.shape[0], pattern.nnz)))
@@ -204,6 +215,9 @@ class SlotProducts(_KernelProducts):
         slots = kernels("rows").pair_slots(row_ptr, columns, *pattern, count_pairs(Z))
         return cls(X, Z, pattern, row_ptr, columns, slots, order)
 
+    def with_border(self, X: Float) -> Self:
+        return replace(self, X=X if self.order is None else X[self.order])
+
     def weighted_sum(self, w: Float) -> Float:
         return self._form(w, self.X[:, :0].copy())[0]
 
@@ -288,8 +302,7 @@ def count_pairs(Z: sp.csr_array) -> int:
 def union_pattern(Z: sp.csr_array, prior: LowerPattern) -> LowerPattern:
     """Lower pattern of Z'Z + D + I for Z in canonical form and the pattern of D."""
     q = Z.shape[1]
-    is_diagonal = prior.nnz == q and prior.first_missing_diagonal() is None
-    if is_diagonal and np.diff(Z.indptr).max(initial=0) <= 1:
+    if prior.is_diagonal and np.diff(Z.indptr).max(initial=0) <= 1:
         return LowerPattern.diagonal(q)
     if count_pairs(Z) > WORK_FOR_NUMBA:
         indptr, indices = kernels("rows").product_pattern(*kernel_rows(Z), *prior)

@@ -26,6 +26,7 @@ from hlik.errors import ModelError
 from hlik.linalg import Bordered, NotPositiveDefinite
 from hlik.model import HierarchicalModel, Response
 from hlik.precision import LOG_2PI, PrecisionPoint
+from hlik.row_chunks import ARRAYS, of_rows, row_chunks
 
 MAX_HALVINGS = 30
 MAX_ETA_STEP = 5.0  # on the scale of a log or a logit: further away the quasi-likelihood may be flat
@@ -128,15 +129,18 @@ class AugmentedModel:
             rows, family, link = response.rows, response.family, response.link
             assert family is not None
             assert link is not None
-            part = eta[rows]
-            if not np.all(link.valid_eta(part)):
+            if not np.all(link.valid_eta(eta[rows])):
                 return None
-            mu[rows], weight[rows], score[rows] = family.working(response.y, part, link, phi, response.weight)
+            for chunk in row_chunks(response.size, ARRAYS):
+                among = slice(rows.start + chunk.start, rows.start + chunk.stop)
+                y, part, w = response.y[chunk], eta[among], of_rows(response.weight, chunk)
+                found = family.working(y, part, link, of_rows(phi, chunk), w)
+                mu[among], weight[among], score[among] = found
+                scale = w / of_rows(phi, chunk)
+                kernel = family.kernel(y, part, found.mu, link)
+                objective += float(kernel.sum() * scale[0] if scale.size == 1 else kernel @ scale)
             if not np.all(family.valid_mean(mu[rows])):
                 return None
-            kernel = family.kernel(response.y, part, mu[rows], link)
-            scale = response.weight / phi
-            objective += float(kernel.sum() * scale[0] if scale.size == 1 else kernel @ scale)
         random_weight, random_score = np.empty(self.model.prior.nnz), np.empty_like(v)
         for k, (effect, lam) in enumerate(zip(self.model.random_effects, spread.lam, strict=True)):
             own, term, entries = v[effect.index], effect.family, self.model.prior.entries[k]

@@ -106,7 +106,8 @@ class Binomial(ResponseFamily):
     @quiet
     def _unit_weight_derivative(self, eta: Array, link: Link) -> Array:
         if link == LOGIT:
-            return link.inverse_derivatives(eta, 2)[2]
+            mu, weight, _ = _logistic_working(np.zeros(1), eta)
+            return weight * (1 - 2 * mu)
         _, a, a1 = link.log_mean_derivatives(eta, 2)
         _, b, b1 = link.log_complement_derivatives(eta, 2)
         return -(a1 * b + a * b1)

@@ -11,6 +11,7 @@ import numpy as np
 
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate, Estimator
 from hlik.estimators.mcem_state import Resumed
+from hlik.heap import keep_freed_memory
 from hlik.linalg import on_compile
 from hlik.model import HierarchicalModel
 from hlik.progress import Progress
@@ -44,6 +45,7 @@ def run(
 ) -> Fit:
     """Iterate an estimator on a model that it can fit; Ctrl-C returns what has been reached."""
     began = time.perf_counter()
+    keep_freed_memory(model.n_rows)
     values = start if isinstance(start, Resumed) else {k: np.asarray(x, float) for k, x in (start or {}).items()}
     history: list[dict[str, float]] = []
     paths: list[tuple[np.ndarray, np.ndarray]] = []

@@ -10,10 +10,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from hlik.family_base import times, weight_scale
-from hlik.linalg.products import row_chunks
 from hlik.model import RandomEffect, Response
-
-ARRAYS = 16  # that a family has in hand at a time: chunks of rows of all of them stay in cache
+from hlik.row_chunks import ARRAYS, of_rows, row_chunks
 
 
 class Local(NamedTuple):
@@ -105,7 +103,7 @@ class FamilyTerm:
         """
         r, own, total = self.response, eta[self.rows], 0.0
         for chunk in row_chunks(self.n, ARRAYS):
-            scale = weight_scale(_of_rows(phi, chunk), _of_rows(r.weight, chunk))
+            scale = weight_scale(of_rows(phi, chunk), of_rows(r.weight, chunk))
             found = self.family.half_deviance_derivatives(r.y[chunk], own[chunk], self.link, order)
             total += float(times(found[0], scale).sum())
             for target, term in zip(derivatives, found[1:], strict=True):
@@ -148,7 +146,7 @@ class FamilyTerm:
         r, own, phi = self.response, eta[self.rows], self._phi(theta)
         slope = np.empty(self.n)
         for chunk in row_chunks(self.n, ARRAYS):
-            scale = weight_scale(_of_rows(phi, chunk), _of_rows(r.weight, chunk))
+            scale = weight_scale(of_rows(phi, chunk), of_rows(r.weight, chunk))
             third = self.family.kernel_derivatives(r.y[chunk], own[chunk], self.link, 3)[2]
             slope[chunk] = 0.5 * kappa[0][chunk] * times(third, scale)
         if self.response.dispersion is None:
@@ -265,8 +263,3 @@ def _chain(by_log: np.ndarray, values: np.ndarray, jacobian: np.ndarray) -> np.n
     """From derivatives by the logarithm of a map's values, one a row, to derivatives by theta."""
     log_slope = jacobian / values[:, None]
     return float(np.sum(by_log)) * log_slope[0] if log_slope.shape[0] == 1 else by_log @ log_slope
-
-
-def _of_rows(values: np.ndarray, chunk: slice) -> np.ndarray:
-    """The rows' values of one value for all rows, or of one for each."""
-    return values if values.size == 1 else values[chunk]

@@ -30,7 +30,7 @@ Hutchinson, M. F. (1990). A stochastic estimator of the trace of the influence m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,9 @@ import numpy as np
 from hlik.augmented import Dispersions, Point
 from hlik.estimators.dispersion import Component, DispersionState, GammaSolution
 from hlik.linalg.bordered import Bordered
+from hlik.linalg.products import rows_of
 from hlik.model import HierarchicalModel
+from hlik.row_chunks import ARRAYS, row_chunks
 
 EXACT_SIZE, EXACT_CELLS = 300, 2_000_000  # columns of H, and cells of T H^-1, up to which the sums are exact
 SIGNS = 20_000  # random signs over the columns of H: the error of an estimated sum is of the order of their root
@@ -128,9 +130,31 @@ class Projection:
         self.root = np.sqrt(np.concatenate([point.weight, point.random_weight]))[:, None]
         self.n_columns = model.n_beta + model.n_random
 
-    def times(self, block: np.ndarray) -> np.ndarray:
-        """P @ block, shape (N + q, k)."""
-        return self.root * self._rows(*self.bordered.solve(*self._columns(self.root * block)))
+    @property
+    def chunks(self) -> list[slice]:
+        """The rows of T in parts that stay in cache: the observations', then the random effects'."""
+        n, q = self.model.n_rows, self.model.n_random
+        return [*row_chunks(n, ARRAYS), slice(n, n + q)]
+
+    def solve(self, block: Callable[[slice], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """``H^{-1} T' W^{1/2} block`` for the rows that `block` gives for every chunk: rows for beta and for v."""
+        beta: np.ndarray | float = 0.0
+        v: np.ndarray | float = 0.0
+        n = self.model.n_rows
+        for chunk in self.chunks:
+            part = self.root[chunk] * block(chunk)
+            if chunk.start < n:
+                beta = beta + self.model.X[chunk].T @ part
+                v = v + rows_of(self.model.Z, chunk).T @ part
+            else:
+                v = v + part
+        return self.bordered.solve(np.asarray(beta), np.asarray(v))
+
+    def rows(self, chunk: slice, beta: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """``W^{1/2} T (beta, v)``, the rows of a chunk."""
+        if chunk.start >= self.model.n_rows:
+            return self.root[chunk] * v
+        return self.root[chunk] * (self.model.X[chunk] @ beta + rows_of(self.model.Z, chunk) @ v)
 
     def inverse(self) -> tuple[np.ndarray, np.ndarray]:
         """``H^{-1}``, its rows for beta and for v."""
@@ -163,13 +187,24 @@ def leverage_slopes(projection: Projection, leverage: np.ndarray, a: np.ndarray,
     total = np.zeros((a.shape[1], rho.shape[1]))
     for start in range(0, draws, at_once):
         z = rng.choice([-1.0, 1.0], size=(leverage.size, min(at_once, draws - start)))
-        factors = np.hstack([np.ones((leverage.size, 1)), a, rho])
-        products = projection.times((factors[:, :, None] * z[:, None, :]).reshape(leverage.size, -1))
-        products = products.reshape(*factors.shape, -1)  # P z, P (a z), P (rho z)
-        commutators = factors[:, 1:, None] * products[:, :1] - products[:, 1:]
-        left, right = commutators[:, : a.shape[1]], commutators[:, a.shape[1] :]
-        total += np.einsum("nik,njk->ij", left, right, optimize=True)
+        solution = projection.solve(lambda rows, z=z: _signed(_factors(a, rho, rows), z[rows]))  # type: ignore[misc]
+        for rows in projection.chunks:
+            factors = _factors(a, rho, rows)
+            products = projection.rows(rows, *solution).reshape(*factors.shape, -1)  # P z, P (a z), P (rho z)
+            commutators = factors[:, 1:, None] * products[:, :1] - products[:, 1:]
+            left, right = commutators[:, : a.shape[1]], commutators[:, a.shape[1] :]
+            total += np.einsum("nik,njk->ij", left, right, optimize=True)
     return total / (2 * draws)
+
+
+def _factors(a: np.ndarray, rho: np.ndarray, rows: slice) -> np.ndarray:
+    """One, a and rho of some rows, side by side."""
+    return np.hstack([np.ones((a[rows].shape[0], 1)), a[rows], rho[rows]])
+
+
+def _signed(factors: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Every factor times every vector of signs, shape (rows, factors * draws)."""
+    return (factors[:, :, None] * z[:, None, :]).reshape(len(factors), -1)
 
 
 def is_exact(n_columns: int, n_rows: int) -> bool:

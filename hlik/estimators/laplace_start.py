@@ -10,13 +10,15 @@ from hlik.adjusted_profile import ModeError, Profile
 from hlik.errors import ModelError
 from hlik.estimators.base import RUNNING, Estimate
 from hlik.estimators.eql import EQL
+from hlik.estimators.eql_finish import theta_covariance
+from hlik.estimators.eql_iteration import EQLState
 from hlik.estimators.starts import check_start, start_beta, start_theta, unconstrained
 from hlik.hlikelihood import HLikelihood
 from hlik.model import HierarchicalModel
 from hlik.penalty import unpenalised
 
 EQL_TOLERANCE = 0.5  # standard errors: the start need not be better than the difference between EQL and Laplace
-
+EQL_BIAS = 0.25  # of the log of a variance: of the order of EQL's error in binary data
 EQL_REACH = 5.0  # standard errors: further, the curvature at EQL's estimate says little of that at Laplace's
 
 
@@ -64,13 +66,46 @@ def start_psi(
 
 def _by_eql(
     settings: EQL, model: HierarchicalModel, start: dict[str, np.ndarray], rng: np.random.Generator
-) -> Estimate:
+) -> Estimate | _Moved:
     state = settings.prepare(model, start, rng)
     for _ in range(settings.max_iterations):
         state, _row = settings.step(state)
         if state.decrement < EQL_TOLERANCE or settings.status(state) != RUNNING:
             break
+        if isinstance(state, EQLState) and _moves_little(state):
+            return _moved(state)
     return settings.finish(state)
+
+
+def _moves_little(state: EQLState) -> bool:
+    """Whether EQL's last step changed every variance by less than it is biased.
+
+    Of many data that is before the step is short in standard errors. Steps towards a singular covariance matrix go on.
+    """
+    if state.augmented.model.prior.matrix is not None or state.solved is None:
+        return False
+    step = state.theta - state.solved.theta
+    change = max((float(np.max(np.abs(c.log_slope @ step))) for c in state.solved.found.components), default=0.0)
+    return change < EQL_BIAS
+
+
+@dataclass(frozen=True, eq=False)
+class _Moved:
+    """What `start_psi` needs of an `Estimate`."""
+
+    beta: np.ndarray
+    v: np.ndarray
+    theta: np.ndarray
+    beta_covariance: np.ndarray
+    theta_covariance: np.ndarray
+
+
+def _moved(state: EQLState) -> _Moved:
+    """The point that the last step went to, with the covariances of the one it left."""
+    solved = state.solved
+    assert solved is not None
+    spread = theta_covariance(solved.found, solved.active, solved.proposal.unknown)
+    return _Moved(state.point.beta, state.point.v, state.theta, solved.mean.expected.inverse_x, spread)
 
 
 def plain_start(likelihood: HLikelihood, integrate_beta: bool, start: dict[str, np.ndarray]) -> Start:

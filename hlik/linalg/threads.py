@@ -6,7 +6,9 @@ that is parallel is better served by several processes or Python threads (the ke
 interpreter's lock).
 """
 
+import os
 import threading
+from functools import cache
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -34,6 +36,9 @@ class _BlasLimit:
         self._own.depth = depth + 1
         if depth > 0:
             return
+        self._own.is_idle = self.limit == 1 and one_thread_by_environment()
+        if self._own.is_idle:
+            return
         with self._lock:
             if self._libraries is None:
                 self._libraries = _blas_libraries()
@@ -45,13 +50,20 @@ class _BlasLimit:
 
     def __exit__(self, *exception: object) -> None:
         self._own.depth -= 1
-        if self._own.depth > 0:
+        if self._own.depth > 0 or self._own.is_idle:
             return
         with self._lock:
             _restore_counts(self._own.counts)
             self._threads_inside -= 1
             if self._threads_inside == 0:
                 _restore_counts(self._shared_counts)
+
+
+@cache
+def one_thread_by_environment() -> bool:
+    """Whether the environment's variables hold every BLAS at one thread: then nothing has to be looked for."""
+    common = os.environ.get("OMP_NUM_THREADS", "")
+    return all(os.environ.get(f"{library}_NUM_THREADS", common) == "1" for library in ("OPENBLAS", "MKL"))
 
 
 def _blas_libraries() -> tuple[list[Any], list[Any]]:

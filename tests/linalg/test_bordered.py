@@ -185,6 +185,20 @@ def test_inputs_of_other_types_and_layouts(index_type):
         assert_close(system.factor([1] * len(X), np.ones(Z.shape[1])).leverages(), expected)
 
 
+def test_another_border_keeps_the_analysis(name):
+    rng = np.random.default_rng(6)
+    X, Z, D = DESIGNS[name](rng)
+    system = BorderedSystem(X, Z, D)
+    other = 2.0 * X[:, 1:]
+    w = rng.gamma(2.0, size=len(X))
+    d = np.ones(system.q) if D is None else lower_values(with_random_values(D, rng))
+    moved, fresh = system.with_border(other).factor(w, d), BorderedSystem(other, Z, D).factor(w, d)
+    assert moved.system.symbolic is system.symbolic
+    assert system.p == X.shape[1]
+    assert_close(moved.logdet(), fresh.logdet())
+    assert_close(moved.leverages(), fresh.leverages())
+
+
 def test_inputs_are_not_changed():
     rng = np.random.default_rng(0)
     X, Z, D = DESIGNS["random_slopes"](rng)

@@ -124,3 +124,16 @@ def _full_lower(size):
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     indices = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths) + np.repeat(np.arange(size), lengths)
     return indptr.astype(np.int64), indices.astype(np.int32)
+
+
+@pytest.mark.parametrize("way", sorted(BUILDERS))
+def test_other_columns_beside_the_same_rows(way, monkeypatch):
+    monkeypatch.setattr(products, "CACHE_BYTES", 0)  # rows held in another order come along
+    rng = np.random.default_rng(2)
+
+    def build(X, Z, pattern):
+        return BUILDERS[way](np.ones((len(X), 2)), Z, pattern).with_border(X)
+
+    n = 1000
+    Z = sp.hstack([indicator(rng.integers(0, 5, n), 5), indicator(rng.integers(0, 300, n), 300)], format="csr")
+    assert_agrees_with_dense(build, rng.normal(size=(n, 3)), canonical_rows(Z, "Z"), rng)

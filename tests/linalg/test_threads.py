@@ -7,10 +7,42 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from hlik.linalg import BorderedSystem, analyze, lower_values, set_blas_threads
-from hlik.linalg.threads import limited_blas
+from hlik.linalg import BorderedSystem, analyze, lower_values, set_blas_threads, threads
+from hlik.linalg.threads import limited_blas, one_thread_by_environment
 
 from .problems import DESIGNS, PATTERNS, with_random_values
+
+
+@pytest.fixture(autouse=True)
+def threads_by_environment(monkeypatch):
+    """As where no variable of the environment says anything."""
+    monkeypatch.setattr(threads, "one_thread_by_environment", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, False),
+        ({"OMP_NUM_THREADS": "1"}, True),
+        ({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "4"}, False),
+        ({"OPENBLAS_NUM_THREADS": "1"}, False),
+        ({"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, True),
+    ],
+)
+def test_environment(monkeypatch, variables, expected):
+    for name in ("OMP", "OPENBLAS", "MKL"):
+        monkeypatch.delenv(f"{name}_NUM_THREADS", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert one_thread_by_environment.__wrapped__() is expected
+
+
+def test_nothing_is_looked_for_where_the_environment_says_one(monkeypatch):
+    monkeypatch.setattr(threads, "one_thread_by_environment", lambda: True)
+    monkeypatch.setattr(threads, "_blas_libraries", lambda: pytest.fail("looked for libraries"))
+    limit = threads._BlasLimit()
+    with limit, limit:
+        assert limit._threads_inside == 0
 
 
 def blas_threads():

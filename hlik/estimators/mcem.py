@@ -59,6 +59,12 @@ class MCEM(MonteCarloEM):
     max_iterations
         Steps, those of the last sample included.
 
+    Raises
+    ------
+    ModelError
+        Where a setting is out of range; by `hlik.fit`, where `Laplace` cannot read the densities, or h is not finite at
+        the starting values.
+
     Notes
     -----
     A variance that goes to zero is put there when the derivative of the log-likelihood at zero is negative (found from
@@ -93,8 +99,8 @@ class MCEM(MonteCarloEM):
     >>> idata = hlik.fit(model, hlik.MCEM(sampler="importance"), progressbar=False, random_seed=1)
     >>> idata.fit.attrs["status"]
     'converged'
-    >>> round(float(idata.estimates["sigma"]), 1)
-    1.0
+    >>> abs(float(idata.estimates["sigma"]) - 1.0475) < 4 * float(idata.monte_carlo_errors["sigma"])  # by quadrature
+    True
     """
 
     sampler: str = "auto"

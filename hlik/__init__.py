@@ -20,6 +20,7 @@ from hlik.inference.bootstrap import bootstrap
 from hlik.inference.compare import compare
 from hlik.inference.contrasts import contrasts, wald_test
 from hlik.inference.criteria import criteria
+from hlik.inference.history import history
 from hlik.inference.influence import influence
 from hlik.inference.intervals import confint
 from hlik.inference.lr_test import lr_test
@@ -38,7 +39,6 @@ from hlik.inference.variance_tests import variance_tests
 from hlik.inference.warm_start import warm_start
 from hlik.inspection import inspect
 from hlik.pedigree import Pedigree
-from hlik.result.history import history
 from hlik.transforms import reciprocal
 
 __all__ = [

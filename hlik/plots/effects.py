@@ -49,10 +49,12 @@ def plot_effects(
         containers at their mean, or, where they are whole numbers, at their most frequent value.
     by
         Another column or container: a line for each of its values.
-    random, kind, response, coords
+    random, kind
         As in `hlik.predict`: by default the response of a typical level.
     interval
         Coverage of the bands.
+    response, coords
+        As in `hlik.predict`.
     ax
         Axes to draw in; a new figure by default.
     figsize

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from hlik.errors import ModelError
 from hlik.estimators.mcem_base import MonteCarloEM, history_row
-from hlik.estimators.mcem_boundary import active, towards_zero
+from hlik.estimators.mcem_boundary import active, towards_end
 from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_louis import following
 from hlik.estimators.mcem_state import EMState
@@ -33,10 +33,10 @@ class MCEM(MonteCarloEM):
     Parameters
     ----------
     sampler
-        ``"nutpie"`` (NUTS), ``"pymc"`` (NUTS), ``"metropolis"``: on ``pm.do(model, parameters)``, compiled once, with
-        positions and step size carried from step to step. ``"importance"``: Laplace's approximation proposes, block by
-        block, at Sobol points; nothing is compiled, right where Pareto k stays below 0.7. ``"auto"``: nutpie where it
-        is installed, else ``"pymc"``.
+        ``"nutpie"``, ``"pymc"``, ``"numpyro"``, ``"blackjax"`` (all NUTS; the last two with the extra ``hlik[jax]``),
+        ``"metropolis"``: on ``pm.do(model, parameters)``, compiled once, with positions and step size carried from step
+        to step. ``"importance"``: Laplace's approximation proposes, block by block, at Sobol points; nothing is
+        compiled, right where Pareto k stays below 0.7. ``"auto"``: nutpie where it is installed, else ``"pymc"``.
     draws
         Draws of the first E-step, all chains together.
     chains
@@ -46,7 +46,9 @@ class MCEM(MonteCarloEM):
     rule
         ``"ascent"``: draws are added until the lower confidence bound of the rise of Q is positive, and EM ends when
         its upper bound is below `tol` (Caffo, Jank & Jones 2005). ``"mcemGLM"``: draws grow by that package's schedule,
-        and EM ends when the relative change of all parameters is below 0.02 three times running.
+        and EM ends when the relative change of all parameters is below 0.02 three times running. With both the estimates,
+        their standard errors and their Monte Carlo errors are those of the last sample and its Newton step (mcemGLM, which
+        has no such step, reports the maximum of the last Q, and no Monte Carlo error).
     tol
         Log-likelihood units, for the ascent rule.
     mcse
@@ -145,7 +147,7 @@ class MCEM(MonteCarloEM):
         row = history_row(draws, values, gain, error, change)
         mcse = step_errors(expected, draws, beta, theta, active(state))
         new = replace(state, beta=beta, theta=theta, draws=draws, at=at, mcse_path=(*state.mcse_path, mcse))
-        nearer = towards_zero(new, theta - at[1])
+        nearer = towards_end(new, theta - at[1])
         if nearer is not new:
             return nearer, row
         if self.rule == "mcemGLM":

@@ -9,14 +9,14 @@ With ``s = v'Qv``, ``t = nu + s``, ``n = nu + k`` and ``g = Qv`` in each block o
 D is Q-like less a matrix of rank one, and indefinite where s exceeds nu: all its entries are stored.
 
 Laplace's approximation is poor where one density has many effects, as s at the mode is smaller than it is on average:
-for the epilepsy data with 59 effects and 10 degrees of freedom the squared scale is 0.122 where maximum likelihood
+for the epilepsy data with 59 effects and 10 degrees of freedom the squared scale is 0.349 where maximum likelihood
 gives 0.218. `hlik.scale_mixture` is the way to the latter.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import digamma, gammaln
+from scipy.special import betaln, digamma, gammaln
 
 from hlik.maps import ThetaMap
 from hlik.precision import Precision, PrecisionPoint
@@ -57,7 +57,8 @@ class StudentTerm:
     def _values(self, point: PrecisionPoint, nu: float, t: np.ndarray) -> np.ndarray:
         """Log densities of the blocks."""
         k = self.k
-        peak = gammaln(0.5 * (nu + k)) - gammaln(0.5 * nu) - 0.5 * k * np.log(nu * np.pi)
+        # gammaln(a + b) - gammaln(a) by the beta function: their difference would lose eight digits at nu = 1e8
+        peak = gammaln(0.5 * k) - betaln(0.5 * nu, 0.5 * k) - 0.5 * k * np.log(nu * np.pi)
         return peak + 0.5 * point.logdet / len(self.blocks) - 0.5 * (nu + k) * np.log(t / nu)
 
     def value(self, v: np.ndarray, theta: np.ndarray) -> float:

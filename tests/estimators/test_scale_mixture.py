@@ -214,7 +214,9 @@ def test_epilepsy(shared, reference):
     assert float(idata.fit.quadrature_error) < 1e-6
     laplace = hlik.fit(model, hlik.Laplace(), progressbar=False, draws=0)
     print(f"sigma^2 {sigma**2:.4f}, by Laplace {float(laplace.estimates.sigma) ** 2:.4f}")
-    assert float(laplace.estimates.sigma) ** 2 < 0.15
+    # p_v(h) itself, by a dense numerical Hessian of h: -629.2792 at sigma = 0.59, -632.4588 at 0.35
+    np.testing.assert_allclose(float(laplace.estimates.sigma) ** 2, 0.348598, rtol=1e-5)
+    np.testing.assert_allclose(float(laplace.fit.log_likelihood), -629.279184, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

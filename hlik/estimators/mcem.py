@@ -46,9 +46,9 @@ class MCEM(MonteCarloEM):
     rule
         ``"ascent"``: draws are added until the lower confidence bound of the rise of Q is positive, and EM ends when
         its upper bound is below `tol` (Caffo, Jank & Jones 2005). ``"mcemGLM"``: draws grow by that package's schedule,
-        and EM ends when the relative change of all parameters is below 0.02 three times running. With both the estimates,
-        their standard errors and their Monte Carlo errors are those of the last sample and its Newton step (mcemGLM, which
-        has no such step, reports the maximum of the last Q, and no Monte Carlo error).
+        and EM ends when the relative change of all parameters is below 0.02 three times running. With both, estimates,
+        standard errors and Monte Carlo errors are those of the last sample and its Newton step (mcemGLM has no such
+        step: it reports the maximum of the last Q, and no Monte Carlo error).
     tol
         Log-likelihood units, for the ascent rule.
     mcse

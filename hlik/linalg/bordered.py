@@ -95,11 +95,6 @@ class BorderedSystem:
         other._products = self._products.with_border(other.X)
         return other
 
-    @property
-    def is_dense(self) -> bool:
-        """Whether C is factorised by dense LAPACK."""
-        return self.symbolic.kernel == "dense"
-
     def describe(self) -> dict[str, Any]:
         """Sizes, fill, and the choices made."""
         return {

@@ -17,6 +17,7 @@ from hlik.checks import invalid_precision
 from hlik.errors import ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
 from hlik.estimators.boundary import held_parameters, least_eigenvalue, singular_sentence, zero_sentences
+from hlik.estimators.degrees import endless_degrees
 from hlik.estimators.laplace_finish import finish_laplace
 from hlik.estimators.laplace_objective import Objective, active_parameters, boundary_terms, differenced_hessian
 from hlik.estimators.laplace_start import Start, start_psi
@@ -196,8 +197,12 @@ class MaximumState:
     def endless_names(self) -> list[str]:
         """A sentence for every parameter towards an end of whose range the likelihood rises without a maximum."""
         sentences: list[str] = []
+        model = self.objective.profile.likelihood.model
+        start = self.psi.size - model.n_theta
         for k, up in self.endless:
-            sentences += ([] if up else self._zero_terms(k)) or [
+            told = [] if up else self._zero_terms(k)
+            told = told or endless_degrees(model, k - start, self.psi[start:])
+            sentences += told or [
                 f"{self._name(k)} runs to the {'upper' if up else 'lower'} end of its range, where the likelihood is "
                 "flat: fix it, or take the simpler model of that limit"
             ]

@@ -32,6 +32,7 @@ from hlik.estimators.agq_profile import case_blocks, summing, v_scores
 from hlik.estimators.laplace_start import Start, plain_start
 from hlik.hlikelihood import HLikelihood, HPoint
 from hlik.linalg import NotPositiveDefinite
+from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
 from hlik.terms import FlatTerm
 
@@ -44,9 +45,13 @@ NEARER = 3  # halvings of the distance between a point too near and one twice as
 
 @dataclass(frozen=True, eq=False)
 class KinkedMode(Mode):
-    """Random effects at their means, with the precisions of the integral, the value, and its gradient by psi."""
+    """Random effects at their means, with the precisions of the integral, the value, and its gradient by psi.
+
+    `log_sum` (q,) are the logs of the integrals.
+    """
 
     gradient: np.ndarray
+    log_sum: np.ndarray
 
 
 class KinkedProfile(Profile):
@@ -102,7 +107,13 @@ class KinkedProfile(Profile):
         mean = (share * nodes).sum(axis=1)
         variance = (share * (nodes - mean[:, None]) ** 2).sum(axis=1)
         gradient = self._mean_gradient(beta, theta, nodes, share)
-        return self._summed(value, gradient, mean, variance, (beta, theta))
+        point, bordered = self._summed(mean, variance, (beta, theta))
+        return KinkedMode(point, bordered, value, gradient, log_sum)
+
+    def block_values(self, mode: Mode) -> np.ndarray:
+        """The log integral of every effect, shape (q,)."""
+        assert isinstance(mode, KinkedMode)
+        return mode.log_sum
 
     def gradient(self, mode: Mode) -> np.ndarray:
         """Gradient of the value by (beta, theta), kept with it."""
@@ -144,13 +155,8 @@ class KinkedProfile(Profile):
         return total
 
     def _summed(
-        self,
-        value: float,
-        gradient: np.ndarray,
-        mean: np.ndarray,
-        variance: np.ndarray,
-        parameters: tuple[np.ndarray, np.ndarray],
-    ) -> KinkedMode:
+        self, mean: np.ndarray, variance: np.ndarray, parameters: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[HPoint, Bordered]:
         """h at the means, with the precisions of the integral in the place of its curvature."""
         point = self.likelihood.at(parameters[0], mean, parameters[1])
         if point is None:
@@ -160,7 +166,7 @@ class KinkedProfile(Profile):
             bordered = self.system.factor(point.weight, point.random_weight)
         except NotPositiveDefinite as error:
             raise ModeError(f"the random effects have no variance: {error}") from error
-        return KinkedMode(point, bordered, value, gradient)
+        return point, bordered
 
     def _with_precisions(self, point: HPoint, precision: np.ndarray) -> HPoint:
         """The weights of the effects' own densities such that ``diag C`` is `precision`."""

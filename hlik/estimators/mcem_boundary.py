@@ -65,8 +65,8 @@ class Gone:
 
 
 def active(state: EMState) -> np.ndarray:
-    """Elements of psi that are not held at an end of their range, shape (p + r,)."""
-    found = np.ones(state.psi.size, dtype=bool)
+    """Elements of psi that are not held, at an end of their range or elsewhere, shape (p + r,)."""
+    found = np.ones(state.psi.size, dtype=bool) if state.held is None else ~state.held
     for gone in state.gone:
         found[state.beta.size :] &= ~gone.held
     return found
@@ -80,7 +80,7 @@ def towards_end(state: EMState, direction: np.ndarray) -> EMState:
     direction
         Last step in theta, shape (r,).
     """
-    if state.draws is None:
+    if state.draws is None or state.held is not None:
         return state
     zero = {gone.name for gone in state.gone if not gone.is_normal}
     for effect in state.likelihood.model.random_effects:

@@ -153,7 +153,9 @@ def diagnostics_at(model: HierarchicalModel, mode: Mode, v: np.ndarray | None = 
 
     Estimators that predict the random effects by conditional means pass these as v; else it is the mode.
     """
-    if any(r.family is None for r in model.responses) or any(e.family is None for e in model.random_effects):
+    normal = [e.precision is not None and e.degrees is None for e in model.random_effects]
+    known = [e.family is not None or joint for e, joint in zip(model.random_effects, normal, strict=True)]
+    if any(r.family is None for r in model.responses) or not all(known):
         return None
     spread = dispersions(model, mode.point.theta)
     augmented = AugmentedModel(model)

@@ -14,6 +14,7 @@ from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_finish import finish_em
 from hlik.estimators.mcem_louis import Louis, louis_at
 from hlik.estimators.mcem_state import EMState, Resumed
+from hlik.estimators.mcem_step import LONGEST
 from hlik.estimators.mcla_start import INITIAL, begin
 from hlik.hlikelihood import HLikelihood, HPoint
 from hlik.model import HierarchicalModel
@@ -111,12 +112,11 @@ class MonteCarloEM:
             return _without_information(new, louis), row
         p = state.beta.size
         new = replace(new, mcse_path=(*state.mcse_path, louis.mcse))
-        beta, theta = state.beta + louis.step[:p], state.theta + louis.step[p:]
         near = max(NEAR, 2 * louis.noise)
         far = louis.decrement > near and state.polished < MOST_POLISHED
-        if far:
-            shorter = min(1.0, 1.0 / louis.decrement)
-            beta, theta = state.beta + shorter * louis.step[:p], state.theta + shorter * louis.step[p:]
+        # few draws may make a long step of little curvature
+        longest = max(louis.decrement if far else 0.0, float(np.abs(louis.step[p:]).max(initial=0.0)) / LONGEST, 1.0)
+        beta, theta = state.beta + louis.step[:p] / longest, state.theta + louis.step[p:] / longest
         new = replace(new, beta=beta, theta=theta, polished=state.polished + 1)
         share = louis.worst_share
         if share > self.mcse and draws.count < self.max_draws:

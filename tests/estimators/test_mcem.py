@@ -313,6 +313,55 @@ def test_too_few_draws_are_told():
         fitted(model, settings)
 
 
+def pairs() -> pm.Model:
+    """Two binary answers of each of 15: the log of sigma has a standard error of 2.9."""
+    rng = np.random.default_rng(3)
+    group = np.repeat(np.arange(15), 2)
+    y = rng.binomial(1, 1 / (1 + np.exp(-(0.3 + 1.5 * rng.normal(size=15)[group]))))
+    with pm.Model() as model:
+        u = pm.Normal("u", 0, pm.HalfNormal("sigma", 1), shape=15)
+        pm.Bernoulli("y", logit_p=pm.Normal("beta", 0, 5) + u[group], observed=y)
+    return model
+
+
+def test_an_information_that_is_not_positive_definite_is_told():
+    settings = hlik.MCEM(sampler="importance", draws=64, max_draws=128)
+    with pytest.warns(hlik.ConvergenceWarning, match="not positive definite with 128 draws"):
+        found = fitted(pairs(), settings)
+    assert "draws would tell whether it is singular: raise max_draws" in found.fit.attrs["status"]
+    assert np.isnan(found.standard_errors["sigma"])
+    assert np.linalg.eigvalsh(found.em["information"].values)[0] < 0
+    with pytest.warns(hlik.ConvergenceWarning):
+        more = fitted(pairs(), hlik.MCEM(sampler="importance", draws=64, max_draws=16_384))
+    assert np.linalg.eigvalsh(more.em["information"].values)[0] > 0
+    assert np.isfinite(more.standard_errors["sigma"])
+
+
+@pytest.mark.slow
+def test_draws_that_an_information_would_need():
+    """With that many, the Monte Carlo error of the least eigenvalue is half of what it was found to be."""
+    likelihood = HLikelihood(read_model(pairs()))
+    sampler, active = sampler_for("importance", likelihood, np.zeros((8, 15)), 0), np.ones(2, bool)
+    beta, theta = np.array([0.4]), np.log([0.47])
+    ratios = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        found = louis_at(likelihood, sampler.draw(beta, theta, 128, rng), beta, theta, active)
+        if found.draws_needed is None:
+            assert np.all(np.isfinite(found.standard_errors))
+            continue
+        if found.draws_needed > 3_000 or len(ratios) == 5:  # for the time that it would take
+            continue
+        least = np.linalg.eigvalsh(found.information)[0]
+        draws = sampler.draw(beta, theta, found.draws_needed, rng)
+        then = louis_at(likelihood, draws, beta, theta, active)
+        scaled = then.information_mcse[1, 1] * np.sqrt(draws.count / found.draws_needed)  # a power of two was drawn
+        ratios.append(scaled / abs(least))
+    assert len(ratios) == 5
+    # errors from 16 parts are known to a fifth, those of 128 draws and of a chosen eigenvalue less well
+    assert 0.35 < np.exp(np.mean(np.log(ratios))) < 0.7
+
+
 def test_prior_weights_with_importance():
     """An observation of weight two counts as two."""
     model, weights = simulated("poisson"), {"y": np.full(GROUPS * SIZE, 2.0)}

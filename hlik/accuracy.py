@@ -153,7 +153,7 @@ def _accuracy(checked: CheckedFit, here: Evaluation, there: MCLAState, idata: az
     table = distance_table(checked, maximum.psi, distance, noise, gradient)
     reliable = here.weights.are_reliable and there.weights.are_reliable
     if reliable:
-        level, verdict = verdict_of(table, name)
+        level, verdict = verdict_of(table, name, idata["fit"].attrs["likelihood"] == "p_bv_h")
     else:
         weights = there.weights if not there.weights.are_reliable else here.weights
         level, verdict = "unknown", (weights.verdict().removeprefix("stopped: "),)

@@ -120,9 +120,12 @@ def test_result_groups(poisson, tmp_path):
     assert axes.shape == (2, 2)
     plt.close("all")
     panels = hlik.plot_em(again)
-    assert [ax.get_title() for ax in panels] == ["beta", "sigma_log__", "Q"]
-    bands = panels[0].collections
-    assert len(bands) == 2  # one for each coefficient
+    assert [ax.get_title() for ax in panels][:-1] == ["beta[0]", "beta[1]", "sigma_log__"]
+    assert panels[-1].get_title().startswith("Q, 5")
+    for ax, name in zip(panels, ["beta", "beta", "sigma_log__"], strict=False):
+        assert len(ax.collections) == 1  # the band
+        last = ax.lines[0].get_ydata()[-1]
+        assert np.any(np.isclose(last, np.ravel(found.history[name].values[-1])))
     plt.close("all")
     with pytest.raises(hlik.ModelError, match="MCEM or SAEM"):
         hlik.plot_em(fitted(simulated("poisson"), hlik.Laplace()))

@@ -45,6 +45,10 @@ MCEMGLM_VIGNETTE = {
 
 The t distribution has 10 degrees of freedom and is one multivariate t: a single chi-square mixes all
 patients. ``scale2`` is the squared scale of the t distribution, not its variance.
+
+The maximum of that likelihood, by quadrature, is at ``scale2 = 0.218334`` with a standard error of 0.1146: the
+published value differs by mcemGLM's Monte Carlo error, less than a hundredth of its standard error. With a t
+distribution for each patient the maximum is at 0.185115 (0.0541), with normal effects at 0.224518 (0.0604).
 """
 
 EXACT_NEGATIVE_BINOMIAL = {

@@ -70,8 +70,18 @@ class MCEM(MonteCarloEM):
     Notes
     -----
     A variance that goes to zero is put there when the derivative of the log-likelihood at zero is negative (found from
-    the draws of the other effects, where these are normal or multivariate t and one parameter scales them); the status
-    says so, and its parameter has no standard error.
+    the draws of the other effects, where one parameter scales the term); degrees of freedom of t effects are put at
+    infinity (1e6) when the likelihood falls from its normal limit. The status says so, and the parameter has no
+    standard error. Markov chains go on without a term that has no variance, which compiles once more.
+
+    Draws follow the fixed effects: ``v + A (beta - beta_0)``, A the slope of the mode of h. EM is then faster, and
+    Louis' information free of most of its noise: without it that of an intercept is the small difference of two large
+    numbers where groups have many observations.
+
+    t effects are `pm.StudentT` (one density an effect) or `pm.MvStudentT` (one a group, or one for a whole term, as in
+    R's mcemGLM), with known or estimated degrees of freedom. With one density for a term, ``sampler="importance"``
+    draws its scale first and then normal effects (`hlik.samplers.scale_mixture`). For every parameter there are profile
+    likelihoods: `hlik.profile`, ``hlik.confint(model, idata, method="profile")``.
 
     Cost: a step of m draws costs m evaluations of h and its gradient by the sampler (5 to 10 for each draw by NUTS),
     and 2 (1 + 2 r) to 4 (1 + 2 r) passes over draws and observations, in chunks of 16 MB, for the M-step (r: dispersion
@@ -79,7 +89,7 @@ class MCEM(MonteCarloEM):
 
     Standard errors: inverse of Louis' information, all terms. Standard errors of random effects add the variance of v
     given y to the error of the parameters through ``dE(v | y)/dpsi = cov(v, dh/dpsi)`` (Booth & Hobert 1998).
-    The log-likelihood is by bridge sampling at the last parameters.
+    The log-likelihood is by bridge sampling at the last parameters (importance sampling over the scales of t effects).
 
     ``hlik.fit(model, MCEM(...), start=idata)`` goes on from the parameters, chains and number of draws of a result.
 
@@ -89,6 +99,8 @@ class MCEM(MonteCarloEM):
     Louis, T. A. (1982). JRSS B 44, 226-233.
     Booth, J. G. & Hobert, J. P. (1999). JRSS B 61, 265-285.
     Caffo, B. S., Jank, W. & Jones, G. L. (2005). JRSS B 67, 235-251.
+    Meng, X.-L. & van Dyk, D. (1997). JRSS B 59, 511-567.
+    Lange, K. L., Little, R. J. A. & Taylor, J. M. G. (1989). JASA 84, 881-896.
 
     Examples
     --------

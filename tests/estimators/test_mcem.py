@@ -11,6 +11,7 @@ import pytest
 import hlik
 from hlik.batch import Batch
 from hlik.blocks import Blocks
+from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_louis import following, louis_at
 from hlik.graph.read import read_model
@@ -156,7 +157,7 @@ def test_start_from_another_estimator(poisson):
     assert difference < 6 * found.monte_carlo_errors["sigma"] + 0.01
 
 
-def test_interruption_returns_the_fit_so_far(monkeypatch):
+def test_interruption_returns_the_fit_so_far(monkeypatch, tmp_path):
     calls = []
     step = hlik.MCEM.step
 
@@ -169,11 +170,20 @@ def test_interruption_returns_the_fit_so_far(monkeypatch):
     monkeypatch.setattr(hlik.MCEM, "step", interrupted)
     model = simulated("poisson")
     with pytest.warns(hlik.ConvergenceWarning, match="interrupted after 1 steps"):
-        found = fitted(model, hlik.MCEM(sampler="importance"))
+        found = fitted(model, hlik.MCEM(sampler="importance", initial="none"))
     assert len(found.history["iteration"]) == 1
     assert np.all(np.isfinite(found.standard_errors["beta"]))
+    likelihood = HLikelihood(read_model(model))
+    psi = np.concatenate([np.ravel(found.unconstrained_estimates[name]) for name in ("beta", "sigma_log__")])
+    exact = QuadratureProfile(likelihood, 25).mode(psi, psi[:2], likelihood.start_v()).value
+    error = float(found.fit["log_likelihood_mcse"])
+    assert abs(float(found.fit["log_likelihood"]) - exact) < 4 * error + 1e-3 < 0.5
     monkeypatch.undo()
-    assert fitted(model, hlik.MCEM(sampler="importance"), start=found).fit.attrs["status"] == "converged"
+    found.to_netcdf(tmp_path / "fit.nc")
+    again = fitted(model, hlik.MCEM(sampler="importance"), start=az.from_netcdf(tmp_path / "fit.nc"))
+    assert again.fit.attrs["status"] == "converged"
+    first = again.history["sigma_log__"].values[0] - found.unconstrained_estimates["sigma_log__"].values
+    assert abs(first) < 2 * float(found.unconstrained_standard_errors["sigma_log__"])
 
 
 def test_rules_and_stochastic_approximation_agree(poisson):

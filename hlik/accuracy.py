@@ -148,12 +148,12 @@ def _accuracy(checked: CheckedFit, here: Evaluation, there: MCLAState, idata: az
     errors = np.sqrt(np.diag(maximum.covariance))
     distance = (checked.psi - maximum.psi) / errors
     noise = np.sqrt(np.diag(maximum.mcse)) / errors
-    gradient = here.derivatives.gradient * errors
+    gradient = here.gradient() * errors
     name = str(idata["fit"].attrs["estimator_name"])
     table = distance_table(checked, maximum.psi, distance, noise, gradient)
     reliable = here.weights.are_reliable and there.weights.are_reliable
     if reliable:
-        level, verdict = verdict_of(table, name)
+        level, verdict = verdict_of(table, name, idata["fit"].attrs["likelihood"] == "p_bv_h")
     else:
         weights = there.weights if not there.weights.are_reliable else here.weights
         level, verdict = "unknown", (weights.verdict().removeprefix("stopped: "),)

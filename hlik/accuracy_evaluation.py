@@ -13,13 +13,11 @@ from hlik.errors import ModelError
 from hlik.estimators.base import RUNNING
 from hlik.estimators.laplace_objective import Objective, active_parameters
 from hlik.estimators.mcla import MCLA
-from hlik.estimators.mcla_state import MCLAState
+from hlik.estimators.mcla_state import MCLAState, growth
 from hlik.hlikelihood import HLikelihood
-from hlik.importance import Derivatives, ImportanceLikelihood
+from hlik.importance import ImportanceLikelihood
 from hlik.importance_diagnostics import Weights, weights_at
 from hlik.model import HierarchicalModel
-
-GROWTH = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,18 +54,23 @@ class LogLikelihood:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """l and its derivatives at one psi."""
+    """l at one psi."""
 
     likelihood: ImportanceLikelihood
+    psi: np.ndarray
     value: float
-    derivatives: Derivatives
+    mcse: float
     weights: Weights
+
+    def gradient(self) -> np.ndarray:
+        """Of l, (p + r,)."""
+        return self.likelihood.derivatives(self.psi, hessian=False).gradient
 
     def log_likelihood(self) -> LogLikelihood:
         w = self.weights
         matters = w.pareto_k[w.effective < 0.8 * w.draws]
         k = float(np.nanmax(matters, initial=-np.inf))
-        return LogLikelihood(self.value, self.derivatives.value_mcse(), k, w.draws, w.are_reliable)
+        return LogLikelihood(self.value, self.mcse, k, w.draws, w.are_reliable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +109,11 @@ class CheckedFit:
         proposal, stage = state.proposal_here(stage=1000)
         while True:
             likelihood = state.sample(proposal, min(n, most), stage)
-            value, derivatives = likelihood.value(self.psi), likelihood.derivatives(self.psi, hessian=False)
+            value, mcse = likelihood.value(self.psi), likelihood.value_mcse(self.psi)
             weights = weights_at(likelihood, self.psi)
-            if derivatives.value_mcse() <= tol or n >= most or weights.are_hopeless:
-                return Evaluation(likelihood, value, derivatives, weights)
-            n, stage = GROWTH * n, stage + 1
+            if mcse <= tol or n >= most or weights.are_hopeless:
+                return Evaluation(likelihood, self.psi, value, mcse, weights)
+            n, stage = n * 2 ** growth(mcse / tol), stage + 1
 
     def maximum(self) -> MCLAState:
         """MCLA's last state, from the estimate; variances at zero are set back first."""

@@ -45,26 +45,34 @@ def _natural(parameter: Any, psi: np.ndarray, p: int) -> np.ndarray:
     return values if values.size == own.size else own
 
 
-def verdict_of(table: pd.DataFrame, name: str) -> tuple[str, tuple[str, ...]]:
-    """Sentences about the parameters that are off, the farthest first."""
+def verdict_of(table: pd.DataFrame, name: str, restricted: bool) -> tuple[str, tuple[str, ...]]:
+    """A word, and sentences about the parameters that are off, the farthest first.
+
+    Parameters
+    ----------
+    restricted
+        Whether the estimator maximises a restricted likelihood.
+    """
     sure = table["distance"].abs() - 2 * table["mcse"]
+    level = "clean" if not (sure > SLIGHT).any() else "far" if (sure > FAR).any() else "slight"
     off = table[sure > SLIGHT].assign(size=lambda t: t["distance"].abs()).sort_values("size", ascending=False)
+    sentences = [_about(name, str(label), row) for label, row in off.iterrows()]
     lost = table.index[~np.isfinite(table["distance"])].tolist()
-    sentences = []
-    for label, row in off.iterrows():
-        side = "below" if row["estimate"] < row["maximum"] else "above"
-        how = "" if row["size"] - 2 * row["mcse"] > FAR else "slightly off: "
-        sentences.append(
-            f"{how}{name}'s {label} ({row['estimate']:.4g}) is {row['size']:.2f} SE {side} the maximum-likelihood "
-            f"estimate ({row['maximum']:.4g})"
-        )
     if lost:
         sentences.append(f"{', '.join(lost)}: no standard error at the maximum (at a boundary), and no distance")
-    level = "clean" if off.empty else "far" if (sure > FAR).any() else "slight"
     if level == "clean":
-        sentences.insert(0, f"{name} is within {SLIGHT} SE of the maximum-likelihood estimates")
-    else:
-        better = "Laplace or MCLA" if name == "EQL" and level == "far" else "MCLA"
-        if name != "MCLA":
-            sentences.append(f"use {better}")
+        return level, (f"{name} is within {SLIGHT} SE of the maximum-likelihood estimates", *sentences)
+    if restricted:
+        sentences.append(f"{name} maximises a restricted likelihood here, whose variances are larger on purpose")
+    if name != "MCLA":
+        sentences.append("use Laplace or MCLA" if name == "EQL" and level == "far" else "use MCLA")
     return level, tuple(sentences)
+
+
+def _about(name: str, label: str, row: pd.Series) -> str:
+    side = "below" if row["estimate"] < row["maximum"] else "above"
+    how = "" if row["size"] - 2 * row["mcse"] > FAR else "slightly off: "
+    return (
+        f"{how}{name}'s {label} ({row['estimate']:.4g}) is {row['size']:.2f} SE {side} the maximum-likelihood "
+        f"estimate ({row['maximum']:.4g})"
+    )

@@ -29,6 +29,8 @@ MAX_NEWTON = 200
 MODE_TOLERANCE = 1e-10  # Newton decrement, in standard errors of b given the rest
 HALVINGS = 27  # of a Newton step: what is shorter only finds rounding
 LONG_STEP = 1e-2  # a Newton step that long with so small a decrement: h has no curvature there
+LONG_SHARE = 1e-5  # of the largest effect or predictor, whose unit is that of the data: no longer step is called long
+IDLE = 5  # steps in a row that move h by rounding only: no later one will find more
 
 
 class ModeError(RuntimeError):
@@ -79,6 +81,7 @@ class Profile:
         point = self.likelihood.at(beta, v, theta)
         if point is None:
             raise ModeError("h is not finite at the starting values")
+        idle = 0
         for _ in range(MAX_NEWTON):
             bordered, exact = self._factor(point)
             r_beta, r_v = self._scores(point)
@@ -87,9 +90,10 @@ class Profile:
             decrement = np.sqrt(max(slope, 0.0))
             new = self._line_search(point, step, slope)
             last = decrement < (1e-5 if exact else MODE_TOLERANCE)  # quadratic convergence: no later step counts
-            if last and max(np.abs(part).max(initial=0.0) for part in step) > LONG_STEP:
+            if last and _is_long(step, point):
                 raise ModeError("h has no proper maximum: it rises for ever")
-            if last or new is None:
+            idle = idle + 1 if new is not None and new.h - point.h < 1e-10 * (1 + abs(point.h)) else 0
+            if last or new is None or idle == IDLE:
                 return self._finished(point if new is None else new, 0.0 if last else decrement)
             point = new
         raise ModeError(f"no mode of h after {MAX_NEWTON} Newton steps")
@@ -175,6 +179,16 @@ class Profile:
             result[b] += both
             start += a.size
         return result
+
+
+def _is_long(step: tuple[np.ndarray, np.ndarray], point: HPoint) -> bool:
+    """Whether a Newton step moves coefficients or random effects far."""
+    widest = np.abs(point.eta).max(initial=0.0)
+    pairs = zip(step, (point.beta, point.v), strict=True)
+    return any(
+        np.abs(part).max(initial=0.0) > max(LONG_STEP, LONG_SHARE * max(widest, np.abs(value).max(initial=0.0)))
+        for part, value in pairs
+    )
 
 
 def prior_inverse(likelihood: HLikelihood, bordered: Bordered) -> np.ndarray:

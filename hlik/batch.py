@@ -137,15 +137,6 @@ def predictors(likelihood: HLikelihood, beta: np.ndarray, v: np.ndarray, theta: 
     return fixed[:, None] + (model.Z @ v if v.shape[0] else np.zeros((1, v.shape[1])))
 
 
-def case_rows(likelihood: HLikelihood) -> np.ndarray:
-    """The first row of the stacked predictor of every case, shape (cases,): its block is that of this row of Z.
-
-    A case of several predictors has further rows, `n` apart (see `hlik.terms.ResponseTerm`).
-    """
-    parts = [term.rows.start + np.arange(term.n) for term in likelihood.terms]
-    return np.concatenate([np.zeros(0, dtype=int), *parts])
-
-
 def columns_at_once(likelihood: HLikelihood, limit: int = MAX_NUMBERS) -> int:
     """How many columns of v keep every array of a `Batch` below `limit` numbers."""
     widest = max((term.n * max(term.n_predictors, 1) for term in likelihood.terms), default=1)

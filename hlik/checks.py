@@ -10,13 +10,15 @@ from scipy import linalg, optimize
 
 from hlik.errors import DataWarning, ModelError
 from hlik.graph.describe import labels_of
-from hlik.model import HierarchicalModel, Response
+from hlik.model import HierarchicalModel, RandomEffect, Response
 
 RANK_TOLERANCE = 1e-11  # smallest eigenvalue of the columns' correlation matrix: condition number about 3e5
 BINARY_LINKS = ("logit", "probit", "cloglog", "loglog", "cauchit")
 SEPARABLE = {"bernoulli": BINARY_LINKS, "binomial": BINARY_LINKS, "poisson": ("log",)}
 SEPARATION_SECONDS = 2.0
 SAMPLE_ROWS = (100, 1000, 5000)  # tried one after the other: most data are seen not to be separated at the first
+UNIFORM_ROWS, EXACT_ROWS = 2000, 20  # looked at first
+EXACT = 1e-11  # residuals that are rounding, as a part of the largest response
 SEPARATION_CELLS = 2_000_000  # entries of the linear programme above which separation is left to the fit
 
 
@@ -26,17 +28,42 @@ def check_data(model: HierarchicalModel) -> None:
     Raises
     ------
     ModelError
-        Collinear fixed effects; separated binary data; responses at the edge of their support.
+        Collinear fixed effects; separated binary data; responses at the edge of their support; normal responses that
+        the fixed effects fit exactly.
 
     Warns
     -----
     DataWarning
-        Levels of a random effect without observations.
+        Levels of a random effect without observations; levels that have only zeros or only ones each.
     """
     _check_rank(model)
+    _check_exact(model)
     if model.n_beta and model.penalty is None:  # a prior density keeps the estimates finite
         _check_separation(model)
     _warn_empty_levels(model)
+    _warn_uniform_levels(model)
+
+
+def _check_exact(model: HierarchicalModel) -> None:
+    """Normal responses without any residual: the likelihood has no upper bound."""
+    for response in model.responses:
+        is_normal = response.family is not None and response.family.name == "normal"
+        if not is_normal or response.link is None or response.link.name != "identity" or response.dispersion is None:
+            continue
+        if all(_is_exact(model, response, rows) for rows in (EXACT_ROWS * (1 + model.n_beta), response.size)):
+            raise ModelError(
+                f"Response {response.name!r} is an exact linear function of the fixed effects: nothing is left that "
+                f"could have a variance, and the likelihood has no upper bound."
+            )
+
+
+def _is_exact(model: HierarchicalModel, response: Response, rows: int) -> bool:
+    """Whether least squares leaves no residual among so many rows."""
+    first = response.rows.start
+    own = slice(first, first + min(rows, response.size))
+    X, y = model.X[own], response.y[:rows] - model.offset[own]
+    fitted = X @ linalg.lstsq(X, y, lapack_driver="gelsy")[0] if X.shape[1] else np.zeros_like(y)
+    return bool(np.abs(y - fitted).max(initial=0.0) <= EXACT * np.abs(response.y[:rows]).max(initial=0.0))
 
 
 def _check_rank(model: HierarchicalModel) -> None:
@@ -56,7 +83,7 @@ def _check_rank(model: HierarchicalModel) -> None:
     others = [model.X_names[int(order[k])] for k in np.flatnonzero(np.abs(weights) > 1e-6)]
     raise ModelError(
         f"The fixed effects are collinear (X is rank deficient): {model.X_names[dependent]!r} is a combination of "
-        f"{others}. Drop one column, or recode the factor against a baseline."
+        f"{others}. Drop one column, centre a covariate far from zero, or recode the factor against a baseline."
     )
 
 
@@ -167,6 +194,37 @@ def _warn_empty_levels(model: HierarchicalModel) -> None:
                 DataWarning,
                 stacklevel=4,
             )
+
+
+def _warn_uniform_levels(model: HierarchicalModel) -> None:
+    """Binary data that the levels of a random effect separate: the likelihood may rise with their variance for ever."""
+    for response in model.responses:
+        if response.family is None or response.family.name not in ("bernoulli", "binomial"):
+            continue
+        effects = [e for e in model.random_effects if e.precision is None and e.family is not None]
+        for rows in (UNIFORM_ROWS, response.size):  # most data are seen to have mixed levels at the first
+            effects = [effect for effect in effects if _is_uniform(model, response, effect, rows)]
+        for effect in effects:
+            warnings.warn(
+                f"Every level of {effect.name!r} has only zeros or only ones of {response.name!r}: the likelihood may "
+                f"rise with its variance for ever. Use coarser levels, hold its parameter with fixed={{...}}, or "
+                f"priors='penalise'.",
+                DataWarning,
+                stacklevel=4,
+            )
+
+
+def _is_uniform(model: HierarchicalModel, response: Response, effect: RandomEffect, rows: int) -> bool:
+    """Whether the responses of every level, among so many rows, are all 0 or all 1, of some level several of them."""
+    start = response.rows.start
+    Z = sp.csr_array(model.Z[start : start + min(rows, response.size)])
+    y = np.repeat(response.y[: Z.shape[0]], np.diff(Z.indptr))
+    own = (Z.indices >= effect.index.start) & (Z.indices < effect.index.stop) & (Z.data != 0)
+    level, y = Z.indices[own], y[own]
+    zeros, ones = (np.bincount(level[y == edge], minlength=model.n_random) for edge in (0, 1))
+    if np.any((y != 0) & (y != 1)) or np.any((zeros > 0) & (ones > 0)):
+        return False
+    return bool(zeros.any() and ones.any() and max(zeros.max(), ones.max()) > 1)
 
 
 def invalid_precision(model: HierarchicalModel, theta: np.ndarray) -> str | None:

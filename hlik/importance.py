@@ -26,8 +26,9 @@ from uuid import uuid4
 import numpy as np
 
 from hlik.executors import run_all
+from hlik.importance_problem import Part, Problem
 from hlik.importance_proposal import Proposal
-from hlik.importance_tasks import Part, Problem, derivatives, log_sums, log_weights, moments, run_task
+from hlik.importance_tasks import derivatives, log_sums, log_weights, moments, run_task
 
 CELLS = 2_000_000  # numbers of one array of a task: 16 MB
 
@@ -142,6 +143,12 @@ class ImportanceLikelihood:
     def value(self, psi: np.ndarray) -> float:
         """l at psi; -inf where a block has no weight."""
         return float(np.sum(self.log_norm(psi) - np.log(self.draws)))
+
+    def value_mcse(self, psi: np.ndarray) -> float:
+        """Monte Carlo standard error of l, that of `Derivatives`, from the weights alone."""
+        total, R = self._sums(psi)[0], self.randomisations
+        influence = R * np.exp(total - self.log_norm(psi)[:, None]).sum(axis=0) - total.shape[0]
+        return float(np.sqrt(np.sum(influence**2) / (R * max(R - 1, 1))))
 
     def effective_sizes(self, psi: np.ndarray) -> np.ndarray:
         """Effective number of draws of every block, ``(sum w)^2 / sum w^2``, shape (B,)."""

@@ -12,25 +12,21 @@ made where they are needed, from their seed. It returns sums over its draws, blo
 
 from __future__ import annotations
 
-import copy
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 
 from hlik.batch import Batch
-from hlik.blocks import Blocks
-from hlik.hlikelihood import HLikelihood, stacked_weights
-from hlik.importance_proposal import FULL, Proposal
+from hlik.hlikelihood import stacked_weights
+from hlik.importance_problem import Part, Problem
+from hlik.importance_proposal import FULL
 from hlik.linalg.threads import limited_blas
 
 STEP = 1e-4  # of theta, in central differences of exact gradients: error about 1e-8 of the third derivative
-DRAWS_KEPT = 25_000_000  # numbers of draws that a process keeps for the next evaluation: 200 MB
 
 
 class Sums(NamedTuple):
@@ -49,84 +45,7 @@ class Moments(NamedTuple):
     second: tuple[np.ndarray, ...]  # of p (v - mean)(v - mean)', for every size of block; see `Proposal.adapted`
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """The draws of one task: part `part` of `parts` of the m draws of a randomisation, and the seed of these."""
-
-    m: int
-    part: int
-    parts: int
-    seed: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What tasks need, and nothing that cannot be sent to another process."""
-
-    likelihood: HLikelihood
-    blocks: Blocks
-    proposal: Proposal
-    points: str
-
-    @cached_property
-    def case_sums(self) -> sp.csr_array:
-        """Sums over the cases of every block."""
-        return self.blocks.case_sums()
-
-    @cached_property
-    def level_sums(self) -> sp.csr_array:
-        """Sums over the effects of every block."""
-        return self.blocks.level_sums()
-
-    def portable(self) -> Problem:
-        """The same without what only reports need: it can be pickled."""
-        likelihood = copy.copy(self.likelihood)
-        effects = tuple(replace(effect, location=None) for effect in likelihood.model.random_effects)
-        nothing: dict[str, Any] = {}
-        likelihood.model = replace(
-            likelihood.model,
-            random_effects=effects,
-            forms=nothing,
-            graph_maps=nothing,
-            constant_data=nothing,
-            source=None,
-        )
-        return replace(self, likelihood=likelihood)
-
-    def split(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(beta, theta)."""
-        p = self.likelihood.model.n_beta
-        return psi[:p], psi[p:]
-
-    def draws(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
-        """v (q, columns) and log densities of the proposal (B, columns)."""
-        key = (id(self.proposal), self.points, part.m, part.part, part.parts, part.seed)
-        found = _DRAWS.get(key)
-        if found is None or found[0] is not self.proposal:
-            v, log_density = self.proposal.draw(self.points, part.m, part.part, part.parts, part.seed)
-            found = (self.proposal, v, log_density)
-            _keep(key, found)
-        return found[1], found[2]
-
-    def block_values(self, batch: Batch) -> np.ndarray:
-        """h of every block in every column, shape (B, columns); -inf out of range."""
-        total = self.case_sums @ batch.case_values() + self.level_sums @ batch.level_values()
-        return np.where(np.isnan(total), -np.inf, total)
-
-
-_DRAWS: OrderedDict[tuple, tuple[Proposal, np.ndarray, np.ndarray]] = OrderedDict()
 _PROBLEMS: OrderedDict[str, Problem] = OrderedDict()
-
-
-def _keep(key: tuple, found: tuple[Proposal, np.ndarray, np.ndarray]) -> None:
-    """Keep the first draws that fit: every evaluation goes through them in the same order."""
-    size = found[1].size + found[2].size
-    stale = [other for other, kept in _DRAWS.items() if kept[0] is not found[0] or other[-1][:-1] != key[-1][:-1]]
-    if sum(kept[1].size + kept[2].size for kept in _DRAWS.values()) + size > DRAWS_KEPT:
-        for other in stale:
-            del _DRAWS[other]
-    if sum(kept[1].size + kept[2].size for kept in _DRAWS.values()) + size <= DRAWS_KEPT:
-        _DRAWS[key] = found
 
 
 def run_task(function: Callable[..., Any], token: str, payload: bytes | Problem, part: Part, *arguments: Any) -> Any:
@@ -143,8 +62,11 @@ def run_task(function: Callable[..., Any], token: str, payload: bytes | Problem,
 
 def log_weights(problem: Problem, part: Part, psi: np.ndarray) -> np.ndarray:
     """``h_b - log q_b`` of every block and draw, shape (B, columns)."""
-    v, log_density = problem.draws(part)
-    return problem.block_values(Batch.at(problem.likelihood, *_at(problem, psi, v))) - log_density
+    found = [
+        problem.block_values(Batch.at(problem.likelihood, *problem.at(psi, v))) - log_density
+        for v, log_density in problem.pieces(part)
+    ]
+    return np.concatenate(found, axis=1)
 
 
 def log_sums(problem: Problem, part: Part, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,9 +80,21 @@ def log_sums(problem: Problem, part: Part, psi: np.ndarray) -> tuple[np.ndarray,
 
 def derivatives(problem: Problem, part: Part, psi: np.ndarray, log_norm: np.ndarray, with_curvature: bool) -> Sums:
     """Sums of weighted derivatives; `log_norm` (B,) is the logarithm of the sum of all weights of a block."""
+    found = [_derivatives(problem, psi, log_norm, with_curvature, *piece) for piece in problem.pieces(part)]
+    return Sums(*(sum(parts[1:], start=parts[0]) for parts in zip(*found, strict=True)))
+
+
+def _derivatives(
+    problem: Problem,
+    psi: np.ndarray,
+    log_norm: np.ndarray,
+    with_curvature: bool,
+    v: np.ndarray,
+    log_density: np.ndarray,
+) -> Sums:
+    """`derivatives` for a piece of the draws."""
     likelihood, model = problem.likelihood, problem.likelihood.model
-    v, log_density = problem.draws(part)
-    at = _at(problem, psi, v)
+    at = problem.at(psi, v)
     batch = Batch.at(likelihood, *at, order=2 if with_curvature else 1, with_theta=True)
     values = problem.block_values(batch)
     weight = np.exp(values - log_density - log_norm[:, None])
@@ -217,7 +151,7 @@ def _curvature(
         for sign in (1.0, -1.0):
             moved = theta.copy()
             moved[k] += sign * STEP
-            there = Batch.at(problem.likelihood, beta, v, moved, order=1, with_theta=True)
+            there = _moved(problem, batch, (beta, v, moved), k)
             end = there.gradient(case_weight, level_weight)
             if problem.proposal.shift is not None:
                 end[:p] += problem.proposal.shift.gradient(there, case_weight, level_weight)
@@ -228,11 +162,20 @@ def _curvature(
     return result
 
 
+def _moved(problem: Problem, batch: Batch, at: tuple[np.ndarray, np.ndarray, np.ndarray], k: int) -> Batch:
+    """First derivatives at a theta whose element k has moved: those of the responses stay where k is not in them."""
+    beta, v, theta = at
+    likelihood = problem.likelihood
+    if problem.moves_responses[k]:
+        return Batch.at(likelihood, beta, v, theta, order=1, with_theta=True)
+    effects = zip(likelihood.model.random_effects, likelihood.random_terms, strict=True)
+    return replace(batch, effects=tuple(term.cases(v[e.index], theta, 1, True) for e, term in effects))
+
+
 def moments(problem: Problem, part: Part, psi: np.ndarray, log_norm: np.ndarray) -> Moments:
     """Weighted moments of v."""
-    v, log_density = problem.draws(part)
-    values = problem.block_values(Batch.at(problem.likelihood, *_at(problem, psi, v)))
-    weight = np.exp(values - log_density - log_norm[:, None])
+    v = problem.draws(part)[0]
+    weight = np.exp(log_weights(problem, part, psi) - log_norm[:, None])
     proposal = problem.proposal
     first = np.einsum("qm,qm->q", v, weight[problem.blocks.member])
     second = []
@@ -244,9 +187,3 @@ def moments(problem: Problem, part: Part, psi: np.ndarray, log_norm: np.ndarray)
         else:
             second.append((moved * own) @ np.swapaxes(moved, 1, 2))
     return Moments(first, tuple(second))
-
-
-def _at(problem: Problem, psi: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    beta, theta = problem.split(psi)
-    shift = problem.proposal.shift
-    return beta, v if shift is None else shift.moved(v, beta), theta

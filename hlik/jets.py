@@ -13,6 +13,7 @@ the Laplace approximation needs third derivatives in the predictors, but only fi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy import special as sc
@@ -75,13 +76,19 @@ def multiply(left: Jet, right: Jet, order: int = ORDER) -> Jet:
 
 def _multiply(left: Jet, right: Jet, order: int) -> Jet:
     total: Jet = {}
-    for a, value in left.items():
-        for b, other in right.items():
-            monomial = tuple(sorted(a + b))
-            if allowed(monomial, order):
-                product = value * other
-                total[monomial] = total[monomial] + product if monomial in total else product
+    for a, b, monomial in _pairs(tuple(left), tuple(right), order):
+        product = left[a] * right[b]
+        total[monomial] = total[monomial] + product if monomial in total else product
     return total
+
+
+@lru_cache(maxsize=256)
+def _pairs(
+    left: tuple[Monomial, ...], right: tuple[Monomial, ...], order: int
+) -> list[tuple[Monomial, Monomial, Monomial]]:
+    """The pairs of monomials whose product is kept, and that product; jets of one tape ask for the same few again."""
+    products = ((a, b, tuple(sorted(a + b))) for a in left for b in right)
+    return [(a, b, monomial) for a, b, monomial in products if allowed(monomial, order)]
 
 
 def saturated(jet: Jet, where: Array | None = None) -> Jet:

@@ -35,17 +35,6 @@ class Link(ABC):
         """Return mu = g^-1(eta)."""
         return self.inverse_derivatives(eta, 0)[0]
 
-    @quiet
-    def link_derivative(self, mu: Array) -> Array:
-        """Return g'(mu) = 1/(dmu/deta)."""
-        return 1 / self.inverse_derivatives(self.link(mu), 1)[1]
-
-    @quiet
-    def link_derivative2(self, mu: Array) -> Array:
-        """Return g''(mu) = -(d2mu/deta2)/(dmu/deta)^3."""
-        _, first, second = self.inverse_derivatives(self.link(mu), 2)
-        return -second / first**3
-
     def valid_eta(self, eta: Array) -> np.ndarray:
         """Return where eta is finite and inside the domain (bool, shape of eta)."""
         return np.isfinite(eta)

@@ -89,24 +89,3 @@ class RepeatedMap:
     def jacobian(self, theta: np.ndarray) -> np.ndarray:
         """Derivatives, shape (m, r)."""
         return np.repeat(self.inner.jacobian(theta), self.size, axis=0)
-
-
-@dataclass(frozen=True, eq=False)
-class ScaledMap:
-    """``factor * inner(theta)``: prior weights divide a dispersion."""
-
-    inner: ThetaMap
-    factor: np.ndarray
-
-    @property
-    def size(self) -> int:
-        """Number of values m."""
-        return max(self.inner.size, self.factor.size)
-
-    def value(self, theta: np.ndarray) -> np.ndarray:
-        """Values, shape (m,)."""
-        return self.factor * self.inner.value(theta)
-
-    def jacobian(self, theta: np.ndarray) -> np.ndarray:
-        """Derivatives, shape (m, r)."""
-        return self.factor[:, None] * self.inner.jacobian(theta)

@@ -43,14 +43,6 @@ class _PowerLink(Link):
     def inverse_derivatives(self, eta: Array, order: int) -> Derivatives:
         return _power_derivatives(eta, self.inverse(eta), 1 / self.exponent, order)
 
-    @quiet
-    def link_derivative(self, mu: Array) -> Array:
-        return _power_derivatives(mu, self.link(mu), self.exponent, 1)[1]
-
-    @quiet
-    def link_derivative2(self, mu: Array) -> Array:
-        return _power_derivatives(mu, self.link(mu), self.exponent, 2)[2]
-
     def valid_eta(self, eta: Array) -> np.ndarray:
         return np.isfinite(eta) & (np.asarray(eta) > 0)
 
@@ -136,14 +128,6 @@ class Log(Link):
     @quiet
     def inverse_derivatives(self, eta: Array, order: int) -> Derivatives:
         return (np.exp(eta),) * (order + 1)
-
-    @quiet
-    def link_derivative(self, mu: Array) -> Array:
-        return 1 / np.asarray(mu, dtype=float)
-
-    @quiet
-    def link_derivative2(self, mu: Array) -> Array:
-        return -1 / np.square(mu, dtype=float)
 
     def complement(self, eta: Array) -> Array:
         return -np.expm1(eta)

@@ -54,15 +54,6 @@ class Logit(SymmetricLink):
         return tuple(terms)
 
     @quiet
-    def link_derivative(self, mu: Array) -> Array:
-        return 1 / (mu * (1 - np.asarray(mu)))
-
-    @quiet
-    def link_derivative2(self, mu: Array) -> Array:
-        mu = np.asarray(mu, dtype=float)
-        return (2 * mu - 1) / (mu * (1 - mu)) ** 2
-
-    @quiet
     def log_mean_derivatives(self, eta: Array, order: int) -> Derivatives:
         value = sc.log_expit(eta)
         if order == 0:
@@ -158,15 +149,6 @@ class CLogLog(Link):
         return (mu, first, first * one_minus_z, first * (one_minus_z**2 - z))[: order + 1]
 
     @quiet
-    def link_derivative(self, mu: Array) -> Array:
-        return -1 / ((1 - np.asarray(mu)) * np.log1p(-np.asarray(mu, dtype=float)))
-
-    @quiet
-    def link_derivative2(self, mu: Array) -> Array:
-        z = -np.log1p(-np.asarray(mu, dtype=float))
-        return (z - 1) / ((1 - np.asarray(mu)) * z) ** 2
-
-    @quiet
     def complement(self, eta: Array) -> Array:
         return np.exp(-np.exp(eta))
 
@@ -214,15 +196,6 @@ class LogLog(Link):
         _, *slopes = CLOGLOG.inverse_derivatives(-np.asarray(eta), order)
         mirrored = (slope if k % 2 == 0 else -slope for k, slope in enumerate(slopes))
         return (self.inverse(eta), *mirrored)
-
-    @quiet
-    def link_derivative(self, mu: Array) -> Array:
-        return -1 / (mu * np.log(mu))
-
-    @quiet
-    def link_derivative2(self, mu: Array) -> Array:
-        z = -np.log(mu)
-        return (1 - z) / (mu * z) ** 2
 
     def complement(self, eta: Array) -> Array:
         return CLOGLOG.inverse(-np.asarray(eta))

@@ -19,7 +19,7 @@ Science 91, 4414-4423.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -60,10 +60,6 @@ class WideTerm:
     def rank(self) -> int:
         """Number of scores r."""
         return self._spectrum[0].size
-
-    def with_weight(self, weight: np.ndarray) -> WideTerm:
-        """The same effects with other relative variances W."""
-        return replace(self, weight=np.asarray(weight, dtype=float))
 
     @cached_property
     def relationship(self) -> np.ndarray:
@@ -148,12 +144,6 @@ class WideTerm:
         root = np.ones(self.size) if self.weight is None else np.sqrt(self.weight)
         e = rng.standard_normal((lam.size, self.size)) * root * np.sqrt(lam)[:, None]
         return e - self.effects(self.scores(e))
-
-    @property
-    def mean_variance(self) -> float:
-        """Mean variance of Z u among the rows of Z about their mean, in units of lam: tr(PK)/(n - 1), P centring."""
-        n = self.n_rows
-        return float((np.trace(self.relationship) - self.relationship.sum() / n) / (n - 1))
 
     def _columns(self, count: int | None = None) -> Iterator[slice]:
         step, count = max(1, BLOCK // self.n_rows), self.size if count is None else count

@@ -1,10 +1,10 @@
 """Worked examples: published data sets, the PyMC model of each, and the numbers that were published.
 
-Each module has ``load()``, which gives the data as a :class:`pandas.DataFrame`; one or more ``build(data)``,
-which give an ordinary :class:`pymc.Model` that can be fitted with ``hlik.fit`` and sampled with
-``pymc.sample``; and the published numbers as constants, each with its source. The priors of the parameters
-are weakly informative: they matter for sampling and are ignored by ``hlik.fit`` unless it is asked to use
-them.
+Each module has ``load()``, which gives the data as a :class:`pandas.DataFrame` with the columns that its docstring
+names; one or more ``build(data)``, which take what ``load`` gives and make an ordinary :class:`pymc.Model` with the
+variables (and dims) that the docstring names, to be fitted with ``hlik.fit`` and sampled with ``pymc.sample``; and the
+published numbers as constants, each with its source. The priors of the parameters are weakly informative: they
+matter for sampling and are ignored by ``hlik.fit`` unless it is asked to use them.
 
 =================  ===========================================  ==========================================
 module             response                                     random effects

@@ -35,18 +35,15 @@ QTLMAS_REML = {"phi": 2.0456, "lam": 1.8095, "heritability": 0.4694}
 def simulate(n_sires: int = 20, n_dams: int = 80, n_offspring: int = 1000, seed: int = 2009) -> pd.DataFrame:
     """Simulate a pedigree of two generations with a record of each offspring.
 
+    One row an animal, parents first: ``id`` (from 1), ``sire``, ``dam`` (0 where unknown), ``y`` (missing for
+    parents), ``a`` (the true breeding value).
+
     Parameters
     ----------
     n_sires, n_dams, n_offspring : int
         Numbers of animals; each offspring has a random sire and dam.
     seed : int
         Of `numpy.random.default_rng`.
-
-    Returns
-    -------
-    DataFrame
-        One row an animal, parents first: ``id`` (from 1), ``sire``, ``dam`` (0 where unknown), ``y`` (missing for
-        parents), ``a`` (the true breeding value).
     """
     rng = np.random.default_rng(seed)
     n_parents = n_sires + n_dams
@@ -72,16 +69,13 @@ def simulate(n_sires: int = 20, n_dams: int = 80, n_offspring: int = 1000, seed:
 def build(data: pd.DataFrame) -> pm.Model:
     """Build the animal model.
 
+    ``mean``, ``sigma_a``, ``sigma``, the breeding values ``a`` (animal, all of the pedigree), the deterministic
+    ``heritability`` and the observed ``y`` (record).
+
     Parameters
     ----------
     data : DataFrame
         As from `simulate`.
-
-    Returns
-    -------
-    pymc.Model
-        ``mean``, ``sigma_a``, ``sigma``, the breeding values ``a`` (animal, all of the pedigree), the deterministic
-        ``heritability`` and the observed ``y`` (record).
     """
     pedigree = hlik.Pedigree.of(data["id"], data["sire"], data["dam"])
     recorded = np.flatnonzero(data["y"].notna())

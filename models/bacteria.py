@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pymc as pm
 
+import hlik
 from models import DATA
 
 COEFFICIENTS = ("Intercept", "week")
@@ -51,6 +52,24 @@ HGLM_FIXED_POINT_DISPERSION_ONE = {
 }
 """EQL with dispersion one, as the model says (hglm 2.2-1, ``fix.disp = 1``, run on to convergence)."""
 
+HGLM_SLOPES_TUTORIAL = {
+    "beta": (2.29715, -0.13269),
+    "se_beta": (0.3406, 0.04326),
+    "dispersion": 0.739098,
+    "sigma2": (1.6421, 0.1091),
+    "df_residual": 189,
+}
+"""`build_slopes` by EQL with the binomial dispersion estimated: hglm tutorial, two random effects."""
+
+HGLM_SLOPES_FIXED_POINT = {
+    "beta": (2.298438911, -0.132453173),
+    "se_beta": (0.341747663, 0.043640604),
+    "dispersion": 0.735919640,
+    "sigma2": (1.652319961, 0.127294353),
+}
+"""The same run on to convergence with the R package hglm 2.2-1. With dispersion one, as the model says, the variance
+of the slopes is zero by maximum likelihood."""
+
 LAPLACE = {"beta": (2.554861871, -0.143688911), "sigma": 1.286285160, "log_likelihood": -101.102267763}
 """Laplace's approximation: lme4 1.1-31, ``glmer``."""
 
@@ -67,11 +86,8 @@ EXACT = {
 def load() -> pd.DataFrame:
     """Read the bacteria data.
 
-    Returns
-    -------
-    DataFrame
-        One row per test: ``y`` (n, y: bacterium present), ``ap`` (a active drug, p placebo), ``hilo`` (hi, lo
-        compliance), ``week`` (0, 2, 4, 6, 11), ``ID`` (child, 50 levels), ``trt`` (placebo, drug, drug+).
+    One row per test: ``y`` (n, y: bacterium present), ``ap`` (a active drug, p placebo), ``hilo`` (hi, lo
+    compliance), ``week`` (0, 2, 4, 6, 11), ``ID`` (child, 50 levels), ``trt`` (placebo, drug, drug+).
     """
     return pd.read_csv(DATA / "bacteria.csv")
 
@@ -79,16 +95,8 @@ def load() -> pd.DataFrame:
 def build(data: pd.DataFrame) -> pm.Model:
     """Build the logistic model with a normal intercept per child.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``beta`` (coef), ``sigma``, the children's effects ``u`` (child) and the observed ``y`` (obs), 1 where
-        the bacterium was present.
+    ``beta`` (coef), ``sigma``, the children's effects ``u`` (child) and the observed ``y`` (obs), 1 where
+    the bacterium was present.
     """
     X = np.column_stack([np.ones(len(data)), data["week"]])
     child, children = pd.factorize(data["ID"], sort=True)
@@ -100,3 +108,14 @@ def build(data: pd.DataFrame) -> pm.Model:
         eta = X @ beta + u[child]
         pm.Bernoulli("y", logit_p=eta, observed=(data["y"] == "y").to_numpy(int), dims="obs")
     return model
+
+
+def build_slopes(data: pd.DataFrame) -> pm.Model:
+    """Build the logistic model with independent normal intercepts and slopes of each child.
+
+    ``Intercept``, ``week``, ``1|ID`` and ``sweek|ID`` with their standard deviations, and the observed ``y``, 1
+    where the bacterium was present; the slopes are those of the standardised week.
+    """
+    weeks = data.assign(y=(data["y"] == "y").astype(int), sweek=data["week"] / data["week"].std())
+    weeks["sweek"] -= weeks["sweek"].mean()
+    return hlik.from_formula("y ~ week + (1 | ID) + (0 + sweek | ID)", weeks, family="bernoulli")

@@ -27,11 +27,8 @@ from models import DATA
 def load() -> pd.DataFrame:
     """Read the lines that were measured.
 
-    Returns
-    -------
-    DataFrame
-        158 rows: ``line``, four amounts (``hydroxybutyl``, ``butenyl``, ``propenyl``, ``benzoyloxypentyl``), and 117
-        markers named ``chr<chromosome>_<position in cM>_<number>`` with values 1 (Ler) and 2 (Cvi), a few missing.
+    158 rows: ``line``, four amounts (``hydroxybutyl``, ``butenyl``, ``propenyl``, ``benzoyloxypentyl``), and 117
+    markers named ``chr<chromosome>_<position in cM>_<number>`` with values 1 (Ler) and 2 (Cvi), a few missing.
     """
     data = pd.read_csv(DATA / "glucosinolates.csv")
     return data[data["hydroxybutyl"].notna()].reset_index(drop=True)
@@ -40,15 +37,7 @@ def load() -> pd.DataFrame:
 def markers(data: pd.DataFrame) -> pd.DataFrame:
     """Code the markers -1 and 1; the 0.4 % that are missing get the mean of the marker.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    DataFrame
-        Shape (158, 117).
+    Shape (158, 117).
     """
     coded = 2.0 * (data.filter(regex="^chr") - 1.5)
     return coded.fillna(coded.mean())
@@ -57,17 +46,14 @@ def markers(data: pd.DataFrame) -> pd.DataFrame:
 def build(data: pd.DataFrame, trait: str = "hydroxybutyl") -> pm.Model:
     """Build the regression on all markers (SNP-BLUP).
 
+    ``beta`` (the mean), ``marker_sigma``, the effects ``marker``, ``sigma`` and the observed log(1 + amount).
+
     Parameters
     ----------
     data : DataFrame
         As from `load`.
     trait : str
         The amount that is the response.
-
-    Returns
-    -------
-    pymc.Model
-        ``beta`` (the mean), ``marker_sigma``, the effects ``marker``, ``sigma`` and the observed log(1 + amount).
     """
     y = np.log1p(data[trait]).rename(trait)
     return hlik.from_matrices(y, pd.DataFrame({"Intercept": np.ones(len(data))}), {"marker": markers(data)})
@@ -76,18 +62,15 @@ def build(data: pd.DataFrame, trait: str = "hydroxybutyl") -> pm.Model:
 def build_gblup(data: pd.DataFrame, trait: str = "hydroxybutyl") -> pm.Model:
     """Build the model of genetic values (G-BLUP): the same likelihood but for 1e-4 on the diagonal of M M'.
 
+    ``mean``, ``sigma_g`` (standard deviation of a genetic value of average relationship to itself), ``sigma``, the
+    genetic values ``g`` (line) and the observed log(1 + amount).
+
     Parameters
     ----------
     data : DataFrame
         As from `load`.
     trait : str
         The amount that is the response.
-
-    Returns
-    -------
-    pymc.Model
-        ``mean``, ``sigma_g`` (standard deviation of a genetic value of average relationship to itself), ``sigma``, the
-        genetic values ``g`` (line) and the observed log(1 + amount).
     """
     M = markers(data).to_numpy()
     K = M @ M.T / M.shape[1]

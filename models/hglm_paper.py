@@ -46,10 +46,7 @@ EXAMPLE_3 = {"beta": 0.760805829, "se_beta": 0.176599001, "lam": 0.132571598}
 def load() -> pd.DataFrame:
     """Read the simulated data.
 
-    Returns
-    -------
-    DataFrame
-        100 rows: ``clus`` (1 to 5), ``x_d`` (0, 1), the responses ``y1``, ``y2`` and ``y3`` of the three examples.
+    100 rows: ``clus`` (1 to 5), ``x_d`` (0, 1), the responses ``y1``, ``y2`` and ``y3`` of the three examples.
     """
     return pd.read_csv(DATA / "hglm_paper.csv")
 
@@ -57,15 +54,7 @@ def load() -> pd.DataFrame:
 def build(data: pd.DataFrame) -> pm.Model:
     """Build Example 1, the linear mixed model.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``Intercept``, ``1|clus_sigma``, ``1|clus``, ``sigma`` and the observed ``y1``.
+    ``Intercept``, ``1|clus_sigma``, ``1|clus``, ``sigma`` and the observed ``y1``.
     """
     return hlik.from_formula("y1 ~ 1 + (1 | clus)", data)
 
@@ -73,16 +62,8 @@ def build(data: pd.DataFrame) -> pm.Model:
 def build_dispersion(data: pd.DataFrame) -> pm.Model:
     """Build Example 2, with the log of the residual variance linear in ``x_d``.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``Intercept``, ``1|clus_sigma``, ``1|clus``, ``dispersion_Intercept``, ``dispersion_x_d`` and the observed
-        ``y2``.
+    ``Intercept``, ``1|clus_sigma``, ``1|clus``, ``dispersion_Intercept``, ``dispersion_x_d`` and the observed
+    ``y2``.
     """
     return hlik.from_formula("y2 ~ 1 + (1 | clus)", data, dispersion="~ x_d")
 
@@ -90,14 +71,6 @@ def build_dispersion(data: pd.DataFrame) -> pm.Model:
 def build_counts(data: pd.DataFrame) -> pm.Model:
     """Build Example 3, Poisson counts with gamma effects.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``Intercept``, ``1|clus_lam``, ``1|clus`` (gamma, mean 1) and the observed ``y3``.
+    ``Intercept``, ``1|clus_lam``, ``1|clus`` (gamma, mean 1) and the observed ``y3``.
     """
     return hlik.from_formula("y3 ~ 1 + (1 | clus)", data, family="poisson", random={"clus": "gamma"})

@@ -44,11 +44,8 @@ to zero (so that the exact statistic is 0 and the p-value 1/2); hglm stops on th
 def load() -> pd.DataFrame:
     """Read the simulated data.
 
-    Returns
-    -------
-    DataFrame
-        500 rows: ``ID`` (1 to 10), ``double`` (response of the double HGLM), ``selection`` (response of the other), and
-        the columns ``z1`` to ``z20`` of the design matrix that has nothing to do with it.
+    500 rows: ``ID`` (1 to 10), ``double`` (response of the double HGLM), ``selection`` (response of the other), and
+    the columns ``z1`` to ``z20`` of the design matrix that has nothing to do with it.
     """
     return pd.read_csv(DATA / "hglm_tutorial.csv")
 
@@ -56,16 +53,8 @@ def load() -> pd.DataFrame:
 def build(data: pd.DataFrame) -> pm.Model:
     """Build the double HGLM.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``Intercept``, ``1|ID_sigma``, ``1|ID``, ``dispersion_Intercept``, ``dispersion_1|ID_sigma``,
-        ``dispersion_1|ID`` and the observed ``double``.
+    ``Intercept``, ``1|ID_sigma``, ``1|ID``, ``dispersion_Intercept``, ``dispersion_1|ID_sigma``,
+    ``dispersion_1|ID`` and the observed ``double``.
     """
     return hlik.from_formula("double ~ 1 + (1 | ID)", data, dispersion="~ 1 + (1 | ID)")
 
@@ -73,18 +62,15 @@ def build(data: pd.DataFrame) -> pm.Model:
 def build_selection(data: pd.DataFrame, second: bool = False) -> pm.Model:
     """Build the linear mixed model of the second example.
 
+    ``beta``, ``individual_sigma``, ``individual``, with `second` also ``extra_sigma`` and ``extra``, ``sigma``
+    and the observed ``selection``.
+
     Parameters
     ----------
     data : DataFrame
         As from `load`.
     second : bool, default False
         Put the second random effect in.
-
-    Returns
-    -------
-    pymc.Model
-        ``beta``, ``individual_sigma``, ``individual``, with `second` also ``extra_sigma`` and ``extra``, ``sigma``
-        and the observed ``selection``.
     """
     Z = {"individual": np.eye(10)[data["ID"].to_numpy() - 1]}
     if second:

@@ -61,10 +61,7 @@ CAR_EXACT = {"beta": (0.2359, 0.03782), "se_beta": (0.2368, 0.01217), "tau": 0.1
 def load() -> pd.DataFrame:
     """Read the lip-cancer data.
 
-    Returns
-    -------
-    DataFrame
-        One row per district: ``district`` (1 to 56), ``name``, ``observed``, ``expected``, ``aff``.
+    One row per district: ``district`` (1 to 56), ``name``, ``observed``, ``expected``, ``aff``.
     """
     return pd.read_csv(DATA / "lip_cancer.csv")
 
@@ -72,16 +69,8 @@ def load() -> pd.DataFrame:
 def build(data: pd.DataFrame) -> pm.Model:
     """Build the Poisson model with an independent normal effect per district.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``beta`` (coef), ``sigma``, the districts' effects ``u`` (district) and the observed counts ``cases``
-        (district); the logarithm of the expected number is an offset.
+    ``beta`` (coef), ``sigma``, the districts' effects ``u`` (district) and the observed counts ``cases``
+    (district); the logarithm of the expected number is an offset.
     """
     X = np.column_stack([np.ones(len(data)), data["aff"]])
     offset = np.log(data["expected"].to_numpy())
@@ -118,18 +107,15 @@ def neighbours(path: str | Path = DATA / "lip_cancer_borders.csv") -> sp.csr_arr
 def build_car(data: pd.DataFrame, D: sp.csr_array | None = None) -> pm.Model:
     """Build the Poisson model with a conditional autoregression over neighbouring districts.
 
+    ``beta`` (coef), ``tau`` and ``rho`` of ``v ~ N(0, tau (I - rho D)^-1)``, the districts' effects ``v``
+    (district) and the observed counts ``cases`` (district).
+
     Parameters
     ----------
     data : DataFrame
         As from `load`.
     D : csr_array of shape (56, 56)
         As from `neighbours`, its default.
-
-    Returns
-    -------
-    pymc.Model
-        ``beta`` (coef), ``tau`` and ``rho`` of ``v ~ N(0, tau (I - rho D)^-1)``, the districts' effects ``v``
-        (district) and the observed counts ``cases`` (district).
     """
     D = neighbours() if D is None else D
     X = np.column_stack([np.ones(len(data)), data["aff"]])

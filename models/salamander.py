@@ -72,16 +72,13 @@ EXACT = {
 def load(path: str | Path) -> pd.DataFrame:
     """Read the salamander data from a CSV file.
 
+    360 rows: ``Cross`` (one of `CROSSES`), ``Female``, ``Male`` (the file's numbers), ``Mate``.
+
     Parameters
     ----------
     path : str or Path
         File with at least the columns ``Cross`` (RR or R/R, ...), ``Female``, ``Male`` and ``Mate`` (0, 1),
         one row per pairing.
-
-    Returns
-    -------
-    DataFrame
-        360 rows: ``Cross`` (one of `CROSSES`), ``Female``, ``Male`` (the file's numbers), ``Mate``.
     """
     data = pd.read_csv(path)[["Cross", "Female", "Male", "Mate"]]
     data["Cross"] = data["Cross"].str.replace("/", "")
@@ -94,16 +91,8 @@ def load(path: str | Path) -> pd.DataFrame:
 def build(data: pd.DataFrame) -> pm.Model:
     """Build the logistic model with crossed normal effects of females and males.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``beta`` (cross), ``sigma_female``, ``sigma_male``, the animals' effects ``u_female`` (female) and
-        ``u_male`` (male), and the observed ``mate`` (obs).
+    ``beta`` (cross), ``sigma_female``, ``sigma_male``, the animals' effects ``u_female`` (female) and
+    ``u_male`` (male), and the observed ``mate`` (obs).
     """
     cross = pd.Categorical(data["Cross"], categories=CROSSES).codes
     female, females = pd.factorize(data["Female"], sort=True)

@@ -84,22 +84,14 @@ EXACT_NORMAL = {
 def load() -> pd.DataFrame:
     """Read the seed data.
 
-    Returns
-    -------
-    DataFrame
-        One row per plate: ``plate`` (1 to 21), ``seed`` (O73, O75), ``extract`` (Bean, Cucumber), ``r``
-        germinated out of ``n`` seeds.
+    One row per plate: ``plate`` (1 to 21), ``seed`` (O73, O75), ``extract`` (Bean, Cucumber), ``r``
+    germinated out of ``n`` seeds.
     """
     return pd.read_csv(DATA / "seeds.csv")
 
 
 def design(data: pd.DataFrame) -> np.ndarray:
     """Make the design matrix of the 2 x 2 factorial.
-
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
 
     Returns
     -------
@@ -118,16 +110,8 @@ def _coords(data: pd.DataFrame) -> dict:
 def build(data: pd.DataFrame) -> pm.Model:
     """Build the binomial model with beta-distributed plate effects.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``beta`` (coef), the dispersion ``lam``, the plate effects ``u`` (plate) on (0, 1) with mean 1/2, and
-        the observed counts ``r`` (obs).
+    ``beta`` (coef), the dispersion ``lam``, the plate effects ``u`` (plate) on (0, 1) with mean 1/2, and
+    the observed counts ``r`` (obs).
     """
     X = design(data)
     plate = pd.factorize(data["plate"])[0]
@@ -143,15 +127,7 @@ def build(data: pd.DataFrame) -> pm.Model:
 def build_normal(data: pd.DataFrame) -> pm.Model:
     """Build the binomial model with normal plate effects on the logit scale.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``beta`` (coef), ``sigma``, the plate effects ``u`` (plate) and the observed counts ``r`` (obs).
+    ``beta`` (coef), ``sigma``, the plate effects ``u`` (plate) and the observed counts ``r`` (obs).
     """
     X = design(data)
     plate = pd.factorize(data["plate"])[0]

@@ -67,10 +67,7 @@ LME4_INTERCEPT_ML = {
 def load() -> pd.DataFrame:
     """Read the sleep study.
 
-    Returns
-    -------
-    DataFrame
-        180 rows: ``Reaction`` (ms), ``Days`` (0 to 9), ``Subject`` (18 numbers).
+    180 rows: ``Reaction`` (ms), ``Days`` (0 to 9), ``Subject`` (18 numbers).
     """
     return pd.read_csv(DATA / "sleepstudy.csv")
 
@@ -78,16 +75,8 @@ def load() -> pd.DataFrame:
 def build(data: pd.DataFrame) -> pm.Model:
     """Build the model with independent random intercepts and slopes.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``beta`` (coef), ``sigma_intercept``, ``sigma_slope``, the residual ``sigma``, the subjects' effects
-        ``u_intercept`` and ``u_slope`` (subject) and the observed ``reaction`` (obs).
+    ``beta`` (coef), ``sigma_intercept``, ``sigma_slope``, the residual ``sigma``, the subjects' effects
+    ``u_intercept`` and ``u_slope`` (subject) and the observed ``reaction`` (obs).
     """
     days = data["Days"].to_numpy(float)
     X = np.column_stack([np.ones(len(data)), days])
@@ -107,16 +96,8 @@ def build(data: pd.DataFrame) -> pm.Model:
 def build_intercept(data: pd.DataFrame) -> pm.Model:
     """Build the model with random intercepts only.
 
-    Parameters
-    ----------
-    data : DataFrame
-        As from `load`.
-
-    Returns
-    -------
-    pymc.Model
-        ``beta`` (coef), ``sigma_intercept``, the residual ``sigma``, the subjects' effects ``u_intercept``
-        (subject) and the observed ``reaction`` (obs).
+    ``beta`` (coef), ``sigma_intercept``, the residual ``sigma``, the subjects' effects ``u_intercept``
+    (subject) and the observed ``reaction`` (obs).
     """
     X = np.column_stack([np.ones(len(data)), data["Days"]])
     subject, subjects = pd.factorize(data["Subject"], sort=True)

@@ -1,5 +1,7 @@
 """Data that cannot be fitted are refused before any long work: what is wrong, where, and the way out."""
 
+import warnings
+
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
@@ -158,7 +160,7 @@ def test_offsets_and_covariates_of_random_effects_that_are_not_finite(place):
 
 def test_collinear_columns_are_named():
     columns = np.column_stack([X, 2 * x - 1])
-    with pytest.raises(ModelError, match=r"collinear.*Drop one column, or recode") as caught:
+    with pytest.raises(ModelError, match=r"collinear.*Drop one column, centre") as caught:
         fit(model_of(gaussian(), columns))
     text = str(caught.value)
     assert all(f"beta[{k}]" in text for k in range(3))
@@ -248,3 +250,31 @@ def test_minibatches():
     model = model_of(lambda eta: pm.Poisson("y", pt.exp(eta), observed=counts, total_size=10 * N))
     with pytest.raises(ModelError, match=r"'y' stands for more data \(total_size=\): give all data"):
         fit(model)
+
+
+def test_an_exact_fit():
+    x = np.linspace(0, 1, 30)
+    with pm.Model() as model:
+        b, s, sigma = pm.Flat("b", shape=2), pm.HalfFlat("s"), pm.HalfFlat("sigma")
+        u = pm.Normal("u", 0, s, shape=5)
+        pm.Normal("y", b[0] + b[1] * x + u[np.arange(30) % 5], sigma, observed=2 + 3 * x)
+    with pytest.raises(ModelError, match="'y' is an exact linear function of the fixed effects"):
+        hlik.fit(model, "laplace", progressbar=False)
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+def test_levels_with_one_answer_each(uniform, monkeypatch):
+    """Only the groups separate the responses: told, as the variance may be infinite; not so with one mixed group."""
+    monkeypatch.undo()
+    group = np.repeat(np.arange(8), 3)
+    y = group % 2
+    if not uniform:
+        y[0] = 1
+    with pm.Model() as model:
+        u = pm.Normal("u", 0, pm.HalfFlat("s"), shape=8)
+        pm.Bernoulli("y", logit_p=pm.Flat("b") + u[group], observed=y)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        hlik.fit(model, progressbar=False, draws=0)
+    told = [str(w.message) for w in caught if issubclass(w.category, hlik.DataWarning)]
+    assert any("Every level of 'u' has only zeros or only ones of 'y'" in message for message in told) == uniform

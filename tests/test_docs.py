@@ -79,3 +79,41 @@ def test_notebooks_are_stored_without_outputs():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), path.name
+
+
+R_ARGUMENTS = {
+    # args(hglm:::hglm.default), hglm 2.2-1
+    "hglm": "X y Z family rand.family method conv maxit startval fixed random X.disp disp link.disp X.rand.disp "
+    "rand.disp data weights fix.disp offset RandC sparse vcovmat calc.like bigRR verbose",
+    # args(mcemGLM::mcemGLMM) and its controlEM, mcemGLM 1.1.3
+    "mcemGLM": "fixed random data family vcDist df controlEM EMit MCit MCf verb MCsd EMdelta EMepsilon utrust initial",
+    # args(glmm::glmm), glmm 1.4.5
+    "glmm": "fixed random varcomps.names data family.glmm m varcomps.equal weights doPQL debug p1 p2 p3 rmax iterlim "
+    "par.init zeta cluster",
+    # args(lme4::lmer), args(lme4::glmer), lme4 1.1-31
+    "lme4": "data REML family control start verbose nAGQ subset weights na.action offset contrasts mustart etastart "
+    "devFunOnly",
+    # args(glmmTMB::glmmTMB), glmmTMB 1.1.5
+    "glmmTMB": "data family ziformula dispformula weights offset contrasts na.action se verbose doFit control REML "
+    "start map sparseX",
+}
+
+
+@pytest.mark.parametrize("package", list(R_ARGUMENTS))
+def test_every_argument_of_the_r_functions_has_a_row(package):
+    section = text("coming_from_r").split(f"\n## {package}\n")[1].split("\n## ")[0]
+    theirs = " ".join(line.split(" | ")[0] for line in section.splitlines() if line.startswith("| "))
+    words = set(re.findall(r"[A-Za-z][\w.]*", theirs))
+    assert set(R_ARGUMENTS[package].split()) <= words
+
+
+def test_what_the_tables_name_exists():
+    """Functions, arguments of estimators."""
+    import dataclasses
+
+    page = text("coming_from_r") + text("chooser")
+    for name in re.findall(r"hlik\.(\w+)", page):
+        assert hasattr(hlik, name), name
+    for estimator, arguments in re.findall(r"\b(EQL|Laplace|MCEM|MCLA|SAEM|AGQ|HL)\(([^()]*)\)", page):
+        fields = {field.name for field in dataclasses.fields(getattr(hlik, estimator))}
+        assert set(re.findall(r"(\w+)=", arguments)) <= fields, (estimator, arguments)

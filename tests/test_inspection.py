@@ -11,6 +11,7 @@ import pytest
 import hlik
 from hlik import ModelError
 from hlik.fit import ESTIMATORS
+from hlik.inspection import Inspection
 from tests.graph.problems import (
     GROUPS,
     N,
@@ -230,7 +231,7 @@ def test_what_to_do_when_only_some_estimators_apply():
 
 
 def test_what_to_do_when_none_applies():
-    text = str(hlik.inspection.Inspection((), (), (), {"EQL": ["of this"], "Laplace": ["of that"]}))
+    text = str(Inspection((), (), (), {"EQL": ["of this"], "Laplace": ["of that"]}))
     assert "EQL: does not apply, because\n    - of this\n  Laplace: does not apply" in text
     assert text.endswith("Change what is said above; none of the estimators can fit the model as it is.")
 

@@ -44,7 +44,8 @@ class Relationship(PrecisionNormal):
     Raises
     ------
     ModelError
-        Where not exactly one of A, precision and pedigree is given, or the matrix is not symmetric and positive definite.
+        Where not exactly one of A, precision and pedigree is given, or the matrix is not symmetric and positive
+        definite.
 
     Notes
     -----

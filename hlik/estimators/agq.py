@@ -80,7 +80,7 @@ class AGQ(Maximiser):
     has it as ``fit["quadrature_error"]``: the change of the log-likelihood at the estimate with half as many points
     again.
 
-    Densities with a kink at zero (`pm.Laplace`, `pm.AsymmetricLaplace`) are integrated on both sides of it, by
+    Densities with a kink (`pm.Laplace`, `pm.AsymmetricLaplace`) are integrated on both sides of it, by
     Gauss-Legendre rules of `points` nodes on each of three panels (`hlik.estimators.kinked_profile`), where every
     observation has one such effect and there are no others; the error falls exponentially. Random effects are then
     reported at their means given the responses; p_v(h) does not exist.

@@ -108,6 +108,12 @@ class QuadratureProfile(Profile):
             raise ModeError("the quadrature has no finite value")
         return QuadratureMode(found.point, found.bordered, value, root, log_sum, kept)
 
+    def block_values(self, mode: Mode) -> np.ndarray:
+        """The log integral of every block, shape (B,)."""
+        assert isinstance(mode, QuadratureMode)
+        log_det = np.log(np.diagonal(mode.root, axis1=1, axis2=2)).sum(axis=1)
+        return mode.log_sum[:-1] + 0.5 * np.log(2.0) * self.blocks.size + log_det
+
     def _root(self, mode: Mode) -> np.ndarray:
         """A of every block, (B, d, d)."""
         d = self.blocks.largest

@@ -78,7 +78,6 @@ class Estimate:
     likelihood: str
     scalars: dict[str, float]
     diagnostics: Diagnostics | None = None
-    notes: tuple[str, ...] = field(default=())
     covariance: np.ndarray | None = None
     v_by_theta: np.ndarray | None = None
     monte_carlo_covariance: np.ndarray | None = None

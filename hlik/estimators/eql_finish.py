@@ -9,6 +9,7 @@ import numpy as np
 from hlik.augmented import Dispersions, Point, random_deviances, random_log_density
 from hlik.estimators.base import Diagnostics, Estimate
 from hlik.estimators.boundary import held_by_singular
+from hlik.estimators.criteria import information_criteria
 from hlik.estimators.dispersion import DispersionState
 from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
@@ -78,18 +79,13 @@ def scalars(
     p_v = np.nan if observed is None else h - 0.5 * (observed.logdet_z() - q * LOG_2PI)
     p_bv = np.nan if observed is None else h - 0.5 * (observed.logdet() - (p + q) * LOG_2PI)
     effective = float(found.leverage.sum())
-    count = p + model.n_theta
     return {
         "conditional_log_likelihood": conditional,
         "h": h,
         "p_v_h": p_v,
         "p_bv_h": p_bv,
         "log_likelihood": p_bv,
-        "caic": -2 * conditional + 2 * effective,
-        "aic": -2 * p_v + 2 * count,
-        "bic": -2 * p_v + count * float(np.log(model.n_rows)),
-        "df_effective": effective,
-        "df_residual": model.n_rows - effective,
+        **information_criteria(conditional, p_v, effective, p + model.n_theta, model.n_rows),
     }
 
 

@@ -59,8 +59,9 @@ class HL(Maximiser):
     Use ``HL(1, 2)`` for binary data in small groups, where first-order dispersions are too small (Noh & Lee 2007). It
     is second-order in theta only: the error falls as the inverse square of the information in a group, and where
     variances are large and groups very small (matched pairs) a series in that information has no use at any order;
-    compare with `AGQ` where that applies. Standard errors are those of `Laplace` with `reml`: of beta from H, taking
-    theta as known, of theta from the second derivatives of the function maximised.
+    compare with `AGQ` where that applies. Standard errors of theta come from the second derivatives of the function
+    maximised; those of beta given theta from H (``mean=0``) or from the second derivatives of p_v(h) (``mean=1``), to
+    which ``J cov(theta) J'`` with ``J = d beta / d theta`` is added (`hlik.estimators.joint_errors`).
 
     References
     ----------

@@ -161,6 +161,23 @@ class HLProfile(Profile):
         slope = implicit_gradient(self.inner, inner, kappa - inner_kappa, kappa_v - inner_kappa_v, nothing)
         return self.inner.gradient(inner)[p:] + slope[p:] + path.T @ slope[:p]
 
+    def beta_errors(self, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
+        """Covariance of beta given theta, (p, p), and d beta / d theta, (p, r), from p_v(h): for ``mean=1``.
+
+        Raises
+        ------
+        ModeError
+            Where p_v(h) is not concave in beta.
+        """
+        assert isinstance(mode, HLMode)
+        p, second = self.n_beta, self._second_derivatives(mode)
+        if not p:
+            return np.zeros((0, 0)), np.zeros((0, mode.point.theta.size))
+        curvature = -0.5 * (second[:p] + second[:p].T)
+        if np.linalg.eigvalsh(curvature)[0] <= 0:
+            raise ModeError("p_v(h) has no maximum in the fixed effects")
+        return np.linalg.inv(curvature), np.linalg.solve(curvature, second[p:].T)
+
     def _second_derivatives(self, mode: HLMode) -> np.ndarray:
         """Second derivatives of p_v(h) by (beta, theta) and beta, shape (p + r, p)."""
         point = mode.point

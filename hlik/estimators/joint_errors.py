@@ -10,6 +10,10 @@ Hessian in b,
 psi = (beta, theta), with ``dv/dbeta = -B``, ``B = C^-1 Z'WX``; for p_bv(h), b = (beta, v) and psi = theta.
 ``db/dtheta = H^-1 d(dh/db)/dtheta`` with the scores differenced centrally; where the random effects of a profile are
 not at the mode of h, they are differenced themselves, by 2 r searches from a start next to their end.
+
+HL(1, .) takes beta from p_v(h): the inverse of its negative Hessian P in beta, and ``-P_bb^-1 P_bt``, take the places
+of the beta block of H^-1 and of dbeta/dtheta (Lee, Nelder & Pawitan 2017, chapter 6: errors of estimates from an
+adjusted profile h-likelihood come from its own second derivatives).
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hlik.adjusted_profile import Mode, ModeError, Profile
+from hlik.estimators.hl_profile import HLProfile
 from hlik.linalg.bordered import Bordered
 
 STEP = 1e-3  # standard errors of theta: modes are exact to about 1e-10 of their own, scores to rounding
@@ -67,15 +72,18 @@ def joint_errors(profile: Profile, mode: Mode, full: Bordered, covariance: np.nd
         by_beta, by_v = _implicit_slopes(profile, mode, full, errors)
     joint = covariance
     if profile.integrate_beta:
+        by_v = by_v + full.B @ by_beta
+        given_theta = full.inverse_x
+        if isinstance(profile, HLProfile) and profile.mean == 1:
+            given_theta, by_beta = profile.beta_errors(mode)
         known = np.isfinite(np.diag(theta_covariance))
         A = np.where(np.outer(known, known), theta_covariance, 0.0)
         joint = np.zeros((p + r, p + r))
-        joint[:p, :p] = full.inverse_x + by_beta @ A @ by_beta.T
+        joint[:p, :p] = given_theta + by_beta @ A @ by_beta.T
         joint[:p, p:] = by_beta @ A
         joint[p:, :p] = joint[:p, p:].T
         joint[p:, p:] = theta_covariance
         joint[p:][~known], joint[:, p:][:, ~known] = np.nan, np.nan
-        by_v = by_v + full.B @ by_beta
     return JointErrors(joint, by_v, _prediction_errors(full, joint, by_v))
 
 

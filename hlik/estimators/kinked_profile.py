@@ -1,11 +1,11 @@
-r"""The marginal log-likelihood of models whose random effects have a density with a kink at zero (Laplace effects).
+r"""The marginal log-likelihood of models whose random effects have a density with a kink (Laplace effects).
 
 Such a density, :math:`e^{-|v| / b} / 2b`, has no second derivative at its centre, where the mode of h often is: neither
 Laplace's approximation nor a Gauss-Hermite rule around that mode applies. Where every response has one such effect the
-likelihood is a product of integrals over the line, and each of them is smooth on both sides of zero. They are taken by
-Gauss-Legendre rules on three panels, which zero and the mode separate and which end where the integrand has fallen to
-:math:`e^{-32}` of its maximum; the error falls exponentially with the number of nodes (Davis & Rabinowitz 1984,
-section 4.6).
+likelihood is a product of integrals over the line, and each of them is smooth on both sides of the kink. They are taken
+by Gauss-Legendre rules on three panels, which the kink and the mode separate and which end where the integrand has
+fallen to :math:`e^{-32}` of its maximum; the error falls exponentially with the number of nodes (Davis & Rabinowitz
+1984, section 4.6).
 
 The gradient is the mean of that of h over the nodes, by their shares of the integral: the integral does not depend on
 where the panels end, up to the error of the rule. Random effects are means given the responses, their variances too are
@@ -26,36 +26,42 @@ import scipy.sparse as sp
 from scipy import special
 
 from hlik.adjusted_profile import Mode, ModeError, Profile
-from hlik.batch import Batch, columns_at_once
+from hlik.batch import Batch, columns_at_once, predictors
 from hlik.blocks import Blocks
 from hlik.estimators.agq_profile import case_blocks, summing, v_scores
 from hlik.estimators.laplace_start import Start, plain_start
 from hlik.hlikelihood import HLikelihood, HPoint
 from hlik.linalg import NotPositiveDefinite
+from hlik.linalg.bordered import Bordered
 from hlik.model import HierarchicalModel
 from hlik.terms import FlatTerm
 
 FALL = 32.0  # of the log integrand, where panels end: what is left out is 1e-14 of the integral
-BESIDE = 1e-8  # the distance from zero at which the slopes on both sides are taken
+BESIDE = 1e-8  # the distance from a kink at which the slopes on both sides are taken
 DOUBLINGS = 100
 HALVINGS = 12  # the mode only separates panels: it need not be exact
+TO_ROUNDING = 60  # halvings of the place of a kink
 NEARER = 3  # halvings of the distance between a point too near and one twice as far
 
 
 @dataclass(frozen=True, eq=False)
 class KinkedMode(Mode):
-    """Random effects at their means, with the precisions of the integral, the value, and its gradient by psi."""
+    """Random effects at their means, with the precisions of the integral, the value, and its gradient by psi.
+
+    `log_sum` (q,) are the logs of the integrals.
+    """
 
     gradient: np.ndarray
+    log_sum: np.ndarray
 
 
 class KinkedProfile(Profile):
-    """The marginal log-likelihood of (beta, theta), one effect with a kink at zero in every response.
+    """The marginal log-likelihood of (beta, theta), one effect with a kink in every response.
 
     Parameters
     ----------
     likelihood
-        h of a model whose random effects all have a kink at zero, in blocks of one.
+        h of a model whose random effects all have a density with a kink, in blocks of one.
     points
         Nodes of each of the three panels.
 
@@ -86,9 +92,10 @@ class KinkedProfile(Profile):
             Where the integrand has no maximum, or the integral no finite value.
         """
         beta, theta = self.split(psi, beta)
-        edges = self._edges(_Integrand(self, beta, theta))
+        integrand = _Integrand(self, beta, theta)
+        edges = self._edges(integrand)
         half = np.diff(edges, axis=1)[:, :, None] / 2
-        middle = (edges[:, :-1, None] + edges[:, 1:, None]) / 2
+        middle = integrand.kink[:, None, None] + (edges[:, :-1, None] + edges[:, 1:, None]) / 2
         nodes = (middle + half * self.nodes).reshape(v.size, -1)
         with np.errstate(divide="ignore"):
             log_weight = (np.log(half) + self.log_weights).reshape(v.size, -1)
@@ -102,7 +109,13 @@ class KinkedProfile(Profile):
         mean = (share * nodes).sum(axis=1)
         variance = (share * (nodes - mean[:, None]) ** 2).sum(axis=1)
         gradient = self._mean_gradient(beta, theta, nodes, share)
-        return self._summed(value, gradient, mean, variance, (beta, theta))
+        point, bordered = self._summed(mean, variance, (beta, theta))
+        return KinkedMode(point, bordered, value, gradient, log_sum)
+
+    def block_values(self, mode: Mode) -> np.ndarray:
+        """The log integral of every effect, shape (q,)."""
+        assert isinstance(mode, KinkedMode)
+        return mode.log_sum
 
     def gradient(self, mode: Mode) -> np.ndarray:
         """Gradient of the value by (beta, theta), kept with it."""
@@ -110,7 +123,7 @@ class KinkedProfile(Profile):
         return mode.gradient
 
     def _edges(self, integrand: _Integrand) -> np.ndarray:
-        """Ends of the panels of every effect, shape (q, 4)."""
+        """Ends of the panels of every effect, from its kink, shape (q, 4)."""
         mode = integrand.modes()
         top = integrand.value(mode[:, None])
         self._width = _reach(lambda width: integrand.value(mode[:, None] + width * [-1, 1]) < top - FALL, self._width)
@@ -144,13 +157,8 @@ class KinkedProfile(Profile):
         return total
 
     def _summed(
-        self,
-        value: float,
-        gradient: np.ndarray,
-        mean: np.ndarray,
-        variance: np.ndarray,
-        parameters: tuple[np.ndarray, np.ndarray],
-    ) -> KinkedMode:
+        self, mean: np.ndarray, variance: np.ndarray, parameters: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[HPoint, Bordered]:
         """h at the means, with the precisions of the integral in the place of its curvature."""
         point = self.likelihood.at(parameters[0], mean, parameters[1])
         if point is None:
@@ -160,7 +168,7 @@ class KinkedProfile(Profile):
             bordered = self.system.factor(point.weight, point.random_weight)
         except NotPositiveDefinite as error:
             raise ModeError(f"the random effects have no variance: {error}") from error
-        return KinkedMode(point, bordered, value, gradient)
+        return point, bordered
 
     def _with_precisions(self, point: HPoint, precision: np.ndarray) -> HPoint:
         """The weights of the effects' own densities such that ``diag C`` is `precision`."""
@@ -193,23 +201,48 @@ def start_without_effects(likelihood: HLikelihood, start: dict[str, np.ndarray])
 
 
 class _Integrand:
-    """h by effect as a function of the effects, at fixed parameters."""
+    """h by effect as a function of the effects' distances from their kinks, at fixed parameters."""
 
     def __init__(self, profile: KinkedProfile, beta: np.ndarray, theta: np.ndarray):
-        self.profile, self.beta, self.theta = profile, beta, theta
+        self.likelihood, self.log_h = profile.likelihood, profile.log_h
+        self.beta, self.theta = beta, theta
         self.size = profile.likelihood.model.n_random
+        self.kink = self._kinks()
 
-    def value(self, v: np.ndarray) -> np.ndarray:
+    def value(self, distance: np.ndarray) -> np.ndarray:
         """Shape (q, m)."""
-        return self.profile.log_h(self.beta, self.theta, v)[: self.size]
+        return self.log_h(self.beta, self.theta, self.kink[:, None] + distance)[: self.size]
 
-    def score(self, v: np.ndarray) -> np.ndarray:
+    def score(self, distance: np.ndarray) -> np.ndarray:
         """Derivative by v, shape (q, m)."""
-        batch = Batch.at(self.profile.likelihood, self.beta, v, self.theta, order=1)
-        return v_scores(self.profile.likelihood, batch, v.shape)
+        v = self.kink[:, None] + distance
+        return v_scores(self.likelihood, Batch.at(self.likelihood, self.beta, v, self.theta, order=1), v.shape)
+
+    def _kinks(self) -> np.ndarray:
+        """Where the log densities stop rising, shape (q,): zero, or by bisection for densities about another centre."""
+        beside = [self._density_score(np.full(self.size, at)) for at in (-BESIDE, BESIDE)]
+        away = np.where(beside[1] > 0, 1.0, np.where(beside[0] < 0, -1.0, 0.0))
+        if not away.any():
+            return away
+        far = _doubled(lambda t: away * self._density_score(away * t) <= 0, np.ones(self.size))
+        near = np.zeros(self.size)
+        for _ in range(TO_ROUNDING):
+            middle = (near + far) / 2
+            rises = away * self._density_score(away * middle) > 0
+            near, far = np.where(rises, middle, near), np.where(rises, far, middle)
+        return away * (near + far) / 2
+
+    def _density_score(self, v: np.ndarray) -> np.ndarray:
+        """Derivative of the effects' own log densities, shape (q,)."""
+        model = self.likelihood.model
+        first = len(model.responses)
+        eta, by_row = predictors(self.likelihood, self.beta, v[:, None], self.theta), np.zeros((model.n_rows, 1))
+        for term in self.likelihood.terms[first : first + len(model.random_effects)]:
+            by_row[term.rows] = term.cases(eta, self.theta, 1).score.reshape(-1, 1)
+        return np.asarray(model.Z.T @ by_row)[:, 0]
 
     def modes(self) -> np.ndarray:
-        """Where each is largest, shape (q,): zero, or by bisection on the side to which it rises."""
+        """Where each is largest, shape (q,): at the kink, or by bisection on the side to which it rises."""
         beside = self.score(np.tile([BESIDE, -BESIDE], (self.size, 1)))
         side = np.where(beside[:, 0] > 0, 1.0, np.where(beside[:, 1] < 0, -1.0, 0.0))
         if not side.any():

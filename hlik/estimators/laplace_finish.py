@@ -11,6 +11,7 @@ from hlik.adjusted_profile import LOG_2PI, Mode, ModeError, Profile
 from hlik.augmented import AugmentedModel, Point, dispersions
 from hlik.estimators.base import Diagnostics, Estimate
 from hlik.estimators.boundary import held_parameters, less_singular
+from hlik.estimators.criteria import information_criteria
 from hlik.estimators.dispersion import dispersion_state
 from hlik.estimators.eql_finish import diagnostics
 from hlik.estimators.joint_errors import joint_errors
@@ -132,7 +133,6 @@ def scalars_at(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]
     given, own = _given_effects(likelihood)
     conditional = sum(term.value(point.eta, point.theta) for term in given)
     effective = float((point.weight * full.row_quadratics())[own].sum())
-    count = p + model.n_theta
     observations = sum(response.size for response in model.responses)
     return {
         "conditional_log_likelihood": conditional,
@@ -140,11 +140,7 @@ def scalars_at(profile: Profile, mode: Mode, full: Bordered) -> dict[str, float]
         "p_v_h": p_v,
         "p_bv_h": p_bv,
         **found,
-        "caic": -2 * conditional + 2 * effective,
-        "aic": -2 * marginal + 2 * count,
-        "bic": -2 * marginal + count * float(np.log(observations)),
-        "df_effective": effective,
-        "df_residual": observations - effective,
+        **information_criteria(conditional, marginal, effective, p + model.n_theta, observations),
     }
 
 
@@ -153,7 +149,9 @@ def diagnostics_at(model: HierarchicalModel, mode: Mode, v: np.ndarray | None = 
 
     Estimators that predict the random effects by conditional means pass these as v; else it is the mode.
     """
-    if any(r.family is None for r in model.responses) or any(e.family is None for e in model.random_effects):
+    normal = [e.precision is not None and e.degrees is None for e in model.random_effects]
+    known = [e.family is not None or joint for e, joint in zip(model.random_effects, normal, strict=True)]
+    if any(r.family is None for r in model.responses) or not all(known):
         return None
     spread = dispersions(model, mode.point.theta)
     augmented = AugmentedModel(model)

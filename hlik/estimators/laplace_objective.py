@@ -82,7 +82,7 @@ def differenced_hessian(
 ) -> np.ndarray:
     """Minus the Hessian by central differences of the exact gradient, symmetrised; zero for inactive parameters."""
     hessian = np.zeros((psi.size,) * 2)
-    scale = np.sqrt(np.clip(np.diag(covariance), 1e-12, 1e4))
+    scale = difference_scale(objective, psi, covariance)
     for k in np.flatnonzero(active):
         move = np.zeros_like(psi)
         move[k] = STEP * scale[k]
@@ -92,6 +92,24 @@ def differenced_hessian(
             continue
         hessian[:, k] = (down - up) / (2 * move[k])
     return 0.5 * (hessian + hessian.T)
+
+
+def difference_scale(objective: Objective, psi: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Standard errors within bounds, shape like psi, which wild ones, of what is flat, would pass.
+
+    Dispersion parameters are logs mostly, whose unit is one. The unit of a coefficient is that of the data: its
+    standard error were all else known, ``(x' W x)^-1/2``.
+    """
+    profile = objective.profile
+    unit, most = np.ones(psi.size), np.full(psi.size, 1e4)
+    X = profile.likelihood.X
+    p = 0 if profile.integrate_beta else X.shape[1]
+    if p:
+        weight = np.abs(objective.mode(psi).point.weight[: X.shape[0]])
+        unit[:p] = np.asarray((X * X).T @ weight).ravel()
+        unit[:p] = np.where(unit[:p] > 0, unit[:p], 1.0) ** -0.5
+        most[:p] = 1e8
+    return unit * np.sqrt(np.clip(np.diag(covariance) / unit**2, 1e-12, most))
 
 
 def boundary_terms(model: HierarchicalModel, mode: Mode, least: float = BOUNDARY) -> list[str]:

@@ -17,8 +17,15 @@ from hlik.checks import invalid_precision
 from hlik.errors import ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
 from hlik.estimators.boundary import held_parameters, least_eigenvalue, singular_sentence, zero_sentences
+from hlik.estimators.degrees import endless_degrees
 from hlik.estimators.laplace_finish import finish_laplace
-from hlik.estimators.laplace_objective import Objective, active_parameters, boundary_terms, differenced_hessian
+from hlik.estimators.laplace_objective import (
+    Objective,
+    active_parameters,
+    boundary_terms,
+    difference_scale,
+    differenced_hessian,
+)
 from hlik.estimators.laplace_start import Start, start_psi
 from hlik.hlikelihood import HLikelihood
 from hlik.maps import LinkMap
@@ -26,6 +33,7 @@ from hlik.model import HierarchicalModel
 
 LOOSE = 1e-3  # standard errors: where rounding ends the line search, Newton's step must be shorter than that
 FLAT = 1e-8  # smallest curvature, as a part of the largest, below which the likelihood is called flat
+UNKNOWN = 100.0  # standard error of a log (log-odds) from which on the likelihood is called flat too
 ENDLESS = 1e-4  # change of the log-likelihood over a factor e: the standard error of the log is then above 100
 GROWTH = 4.0  # of the reach after a step that went as far
 REST = 1e-7  # eigenvalue of a correlation matrix at which the likelihood is that of zero to about as much
@@ -133,7 +141,7 @@ class Maximiser:
                 f"{state.direction()}: fix a parameter with fixed={{...}}, or simplify the model"
             )
         if state.checked and state.flat:
-            return f"stopped: the likelihood is flat in {state.flat}: fix it, or simplify the model"
+            return f"stopped: the likelihood is flat in {state.flat}: fix {_one_of(state.flat)}, or simplify the model"
         if state.checked and state.decrement < (LOOSE if state.stalled else self.tol):
             names = state.boundary_names() + ([] if singular is None else [singular]) + state.endless_names()
             return CONVERGED if not names else "boundary: " + "; ".join(names)
@@ -196,8 +204,12 @@ class MaximumState:
     def endless_names(self) -> list[str]:
         """A sentence for every parameter towards an end of whose range the likelihood rises without a maximum."""
         sentences: list[str] = []
+        model = self.objective.profile.likelihood.model
+        start = self.psi.size - model.n_theta
         for k, up in self.endless:
-            sentences += ([] if up else self._zero_terms(k)) or [
+            told = [] if up else self._zero_terms(k)
+            told = told or endless_degrees(model, k - start, self.psi[start:])
+            sentences += told or [
                 f"{self._name(k)} runs to the {'upper' if up else 'lower'} end of its range, where the likelihood is "
                 "flat: fix it, or take the simpler model of that limit"
             ]
@@ -239,7 +251,7 @@ class MaximumState:
         if not active.any():
             return replace(self, decrement=0.0, checked=True, hessian=hessian, endless=endless)
         gradient = np.where(active, self.objective.gradient(self.psi), 0.0)
-        scale = np.sqrt(np.clip(np.diag(self.covariance), 1e-12, 1e4))
+        scale = difference_scale(self.objective, self.psi, self.covariance)
         scaled = (hessian * scale[:, None] * scale)[np.ix_(active, active)]
         values, vectors = np.linalg.eigh(scaled)
         low = values < FLAT * max(values.max(), 1e-300)
@@ -249,9 +261,10 @@ class MaximumState:
         covariance[part] = (vectors / usable @ vectors.T) * scale[active][:, None] * scale[active]
         decrement = _decrement(gradient, covariance)
         flat = ""
-        if low.any() and decrement < self.settings.tol:
-            worst = int(np.argmax(np.abs(vectors[:, int(np.argmin(values))])))
-            flat = self._name(int(np.flatnonzero(active)[worst]))
+        errors = scale[active] * np.sqrt((vectors**2 / np.maximum(values, 1e-300)).sum(axis=1))
+        unknown = self._logarithmic()[active] & (errors > UNKNOWN)
+        if (low.any() or unknown.any()) and decrement < self.settings.tol:
+            flat = self._names_along(np.abs(vectors[:, int(np.argmin(values))]), active)
         return replace(
             self, covariance=covariance, decrement=decrement, checked=True, flat=flat, hessian=hessian, endless=endless
         )
@@ -268,15 +281,24 @@ class MaximumState:
             found[k] = abs(self.objective.value(back) - self.objective.value(self.psi)) < ENDLESS
         return found
 
+    def _names_along(self, direction: np.ndarray, active: np.ndarray) -> str:
+        """The parameters that a direction of the active elements of psi moves, the one that it moves most first."""
+        order = [k for k in np.argsort(-direction) if direction[k] > 0.1 * direction.max()]
+        return ", ".join(dict.fromkeys(self._name(int(np.flatnonzero(active)[k])) for k in order))
+
     def _far_out(self) -> np.ndarray:
         """Log scales (log-odds) further out than `FAR_OUT`, bool like psi."""
+        return self._logarithmic() & (np.abs(self.psi) > FAR_OUT)
+
+    def _logarithmic(self) -> np.ndarray:
+        """Which elements of psi are logs or log-odds, bool."""
         model = self.objective.profile.likelihood.model
         start, found = self.psi.size - model.n_theta, np.zeros(self.psi.size, bool)
         for p in model.dispersion_parameters:
             inner = getattr(p.natural, "inner", p.natural)
             if isinstance(inner, LinkMap) and inner.link.name != "identity":
                 found[start + p.index.start : start + p.index.stop] = True
-        return found & (np.abs(self.psi) > FAR_OUT)
+        return found
 
     def rest_decrement(self) -> float:
         """Length of the next step, without what is far out and hardly moves the value: `_level` decides on these."""
@@ -321,6 +343,10 @@ def _bfgs_step(
     step = length * direction
     update.update(step, slopes(step) - gradient)
     return step, update.get_matrix()
+
+
+def _one_of(names: str) -> str:
+    return "one of them" if ", " in names else "it"
 
 
 def _row(step: float, objective: float) -> dict[str, float]:

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from hlik.errors import ModelError
 from hlik.estimators.mcem_base import MonteCarloEM, history_row
-from hlik.estimators.mcem_boundary import active, towards_zero
+from hlik.estimators.mcem_boundary import active, towards_end
 from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_louis import following
 from hlik.estimators.mcem_state import EMState
@@ -33,10 +33,10 @@ class MCEM(MonteCarloEM):
     Parameters
     ----------
     sampler
-        ``"nutpie"`` (NUTS), ``"pymc"`` (NUTS), ``"metropolis"``: on ``pm.do(model, parameters)``, compiled once, with
-        positions and step size carried from step to step. ``"importance"``: Laplace's approximation proposes, block by
-        block, at Sobol points; nothing is compiled, right where Pareto k stays below 0.7. ``"auto"``: nutpie where it
-        is installed, else ``"pymc"``.
+        ``"nutpie"``, ``"pymc"``, ``"numpyro"``, ``"blackjax"`` (all NUTS; the last two with the extra ``hlik[jax]``),
+        ``"metropolis"``: on ``pm.do(model, parameters)``, compiled once, with positions and step size carried from step
+        to step. ``"importance"``: Laplace's approximation proposes, block by block, at Sobol points; nothing is
+        compiled, right where Pareto k stays below 0.7. ``"auto"``: nutpie where it is installed, else ``"pymc"``.
     draws
         Draws of the first E-step, all chains together.
     chains
@@ -46,7 +46,9 @@ class MCEM(MonteCarloEM):
     rule
         ``"ascent"``: draws are added until the lower confidence bound of the rise of Q is positive, and EM ends when
         its upper bound is below `tol` (Caffo, Jank & Jones 2005). ``"mcemGLM"``: draws grow by that package's schedule,
-        and EM ends when the relative change of all parameters is below 0.02 three times running.
+        and EM ends when the relative change of all parameters is below 0.02 three times running. With both, estimates,
+        standard errors and Monte Carlo errors are those of the last sample and its Newton step (mcemGLM has no such
+        step: it reports the maximum of the last Q, and no Monte Carlo error).
     tol
         Log-likelihood units, for the ascent rule.
     mcse
@@ -59,11 +61,27 @@ class MCEM(MonteCarloEM):
     max_iterations
         Steps, those of the last sample included.
 
+    Raises
+    ------
+    ModelError
+        Where a setting is out of range; by `hlik.fit`, where `Laplace` cannot read the densities, or h is not finite at
+        the starting values.
+
     Notes
     -----
     A variance that goes to zero is put there when the derivative of the log-likelihood at zero is negative (found from
-    the draws of the other effects, where these are normal or multivariate t and one parameter scales them); the status
-    says so, and its parameter has no standard error.
+    the draws of the other effects, where one parameter scales the term); degrees of freedom of t effects are put at
+    infinity (1e6) when the likelihood falls from its normal limit. The status says so, and the parameter has no
+    standard error. Markov chains go on without a term that has no variance, which compiles once more.
+
+    Draws follow the fixed effects: ``v + A (beta - beta_0)``, A the slope of the mode of h. EM is then faster, and
+    Louis' information free of most of its noise: without it that of an intercept is the small difference of two large
+    numbers where groups have many observations.
+
+    t effects are `pm.StudentT` (one density an effect) or `pm.MvStudentT` (one a group, or one for a whole term, as in
+    R's mcemGLM), with known or estimated degrees of freedom. With one density for a term, ``sampler="importance"``
+    draws its scale first and then normal effects (`hlik.samplers.scale_mixture`). For every parameter there are profile
+    likelihoods: `hlik.profile`, ``hlik.confint(model, idata, method="profile")``.
 
     Cost: a step of m draws costs m evaluations of h and its gradient by the sampler (5 to 10 for each draw by NUTS),
     and 2 (1 + 2 r) to 4 (1 + 2 r) passes over draws and observations, in chunks of 16 MB, for the M-step (r: dispersion
@@ -71,7 +89,7 @@ class MCEM(MonteCarloEM):
 
     Standard errors: inverse of Louis' information, all terms. Standard errors of random effects add the variance of v
     given y to the error of the parameters through ``dE(v | y)/dpsi = cov(v, dh/dpsi)`` (Booth & Hobert 1998).
-    The log-likelihood is by bridge sampling at the last parameters.
+    The log-likelihood is by bridge sampling at the last parameters (importance sampling over the scales of t effects).
 
     ``hlik.fit(model, MCEM(...), start=idata)`` goes on from the parameters, chains and number of draws of a result.
 
@@ -81,6 +99,8 @@ class MCEM(MonteCarloEM):
     Louis, T. A. (1982). JRSS B 44, 226-233.
     Booth, J. G. & Hobert, J. P. (1999). JRSS B 61, 265-285.
     Caffo, B. S., Jank, W. & Jones, G. L. (2005). JRSS B 67, 235-251.
+    Meng, X.-L. & van Dyk, D. (1997). JRSS B 59, 511-567.
+    Lange, K. L., Little, R. J. A. & Taylor, J. M. G. (1989). JASA 84, 881-896.
 
     Examples
     --------
@@ -93,8 +113,8 @@ class MCEM(MonteCarloEM):
     >>> idata = hlik.fit(model, hlik.MCEM(sampler="importance"), progressbar=False, random_seed=1)
     >>> idata.fit.attrs["status"]
     'converged'
-    >>> round(float(idata.estimates["sigma"]), 1)
-    1.0
+    >>> abs(float(idata.estimates["sigma"]) - 1.0475) < 4 * float(idata.monte_carlo_errors["sigma"])  # by quadrature
+    True
     """
 
     sampler: str = "auto"
@@ -139,7 +159,7 @@ class MCEM(MonteCarloEM):
         row = history_row(draws, values, gain, error, change)
         mcse = step_errors(expected, draws, beta, theta, active(state))
         new = replace(state, beta=beta, theta=theta, draws=draws, at=at, mcse_path=(*state.mcse_path, mcse))
-        nearer = towards_zero(new, theta - at[1])
+        nearer = towards_end(new, theta - at[1])
         if nearer is not new:
             return nearer, row
         if self.rule == "mcemGLM":

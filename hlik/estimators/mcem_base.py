@@ -9,16 +9,18 @@ import numpy as np
 
 from hlik.errors import ConvergenceWarning, ModelError
 from hlik.estimators.base import CONVERGED, RUNNING, Estimate
-from hlik.estimators.mcem_boundary import active, boundary_status, confirmed, towards_zero
+from hlik.estimators.mcem_boundary import active, boundary_status, confirmed, towards_end
 from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_finish import finish_em
 from hlik.estimators.mcem_louis import Louis, louis_at
 from hlik.estimators.mcem_state import EMState, Resumed
+from hlik.estimators.mcem_step import LONGEST
 from hlik.estimators.mcla_start import INITIAL, begin
 from hlik.hlikelihood import HLikelihood, HPoint
 from hlik.model import HierarchicalModel
 from hlik.samplers.base import Draws, Sampler
 from hlik.samplers.choose import SAMPLERS, obstacles, sampler_for
+from hlik.samplers.heavy_tailed import HeavyTailed
 from hlik.samplers.scale_mixture import ScaleMixtureSampler, has_few_scales
 
 NEAR = 0.03  # standard errors, beyond noise: a longer last Newton step (its error is about its square) has a new sample
@@ -102,7 +104,7 @@ class MonteCarloEM:
         values = Expected(state.likelihood, draws.columns).values(*at)
         row = history_row(draws, values, 0.0, 0.0, louis.decrement)
         new = replace(state, draws=draws, at=at, louis=louis)
-        nearer = confirmed(towards_zero(new, louis.step[state.beta.size :]))
+        nearer = confirmed(towards_end(new, louis.step[state.beta.size :]))
         if nearer is not new:
             return replace(nearer, mcse_path=(*state.mcse_path, louis.mcse)), row
         if not louis.is_positive_definite:
@@ -110,12 +112,11 @@ class MonteCarloEM:
             return _without_information(new, louis), row
         p = state.beta.size
         new = replace(new, mcse_path=(*state.mcse_path, louis.mcse))
-        beta, theta = state.beta + louis.step[:p], state.theta + louis.step[p:]
         near = max(NEAR, 2 * louis.noise)
         far = louis.decrement > near and state.polished < MOST_POLISHED
-        if far:
-            shorter = min(1.0, 1.0 / louis.decrement)
-            beta, theta = state.beta + shorter * louis.step[:p], state.theta + shorter * louis.step[p:]
+        # few draws may make a long step of little curvature
+        longest = max(louis.decrement if far else 0.0, float(np.abs(louis.step[p:]).max(initial=0.0)) / LONGEST, 1.0)
+        beta, theta = state.beta + louis.step[:p] / longest, state.theta + louis.step[p:] / longest
         new = replace(new, beta=beta, theta=theta, polished=state.polished + 1)
         share = louis.worst_share
         if share > self.mcse and draws.count < self.max_draws:
@@ -154,9 +155,11 @@ class MonteCarloEM:
 
 
 def _sampler(name: str, likelihood: HLikelihood, first: np.ndarray, tune: int) -> Sampler:
-    """The sampler of this name; for importance sampling of one or two multivariate t densities that of their scales."""
+    """The sampler of this name; t effects have importance samplers of their own."""
     if name == "importance" and has_few_scales(likelihood.model):
         return ScaleMixtureSampler(likelihood, first[0], len(first))
+    if name == "importance" and any(effect.degrees is not None for effect in likelihood.model.random_effects):
+        return HeavyTailed(likelihood, first[0], len(first))
     return sampler_for(name, likelihood, first, tune)
 
 

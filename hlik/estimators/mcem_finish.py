@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import arviz as az
 import numpy as np
+from scipy.special import logsumexp
 
 from hlik.adjusted_profile import Profile
 from hlik.errors import ModelError
 from hlik.estimators.base import Estimate
 from hlik.estimators.laplace_finish import diagnostics_at, full_information, scalars_at
 from hlik.estimators.mcem_boundary import active
-from hlik.estimators.mcem_louis import Louis, louis_at
+from hlik.estimators.mcem_louis import Louis, following, louis_at
 from hlik.samplers.base import Draws
 from hlik.samplers.bridge import log_likelihood
+from hlik.samplers.importance import ImportanceSampler
 from hlik.samplers.scale_mixture import ScaleMixtureSampler, has_few_scales
 
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ def finish_em(state: EMState) -> Estimate:
 def _log_likelihood(state: EMState, draws: Draws) -> tuple[float, float]:
     """At the parameters of the draws, to which the Newton step's rise ``E(g)' step / 2`` is added.
 
-    By bridge sampling; with multivariate t effects by importance sampling over their scales.
+    By bridge sampling; with multivariate t effects by importance sampling over their scales. After an interruption the
+    rise is that of the last M-step, `_rise`.
     """
     assert state.at is not None
     try:
@@ -79,8 +82,22 @@ def _log_likelihood(state: EMState, draws: Draws) -> tuple[float, float]:
     except ModelError:
         return np.nan, np.nan
     if state.louis is not None and state.phase == "done":
-        value += 0.5 * float(state.louis.step @ state.louis.information @ state.louis.step)
-    return value, error
+        return value + 0.5 * float(state.louis.step @ state.louis.information @ state.louis.step), error
+    rise, its_error = _rise(state, draws)
+    return value + rise, float(np.hypot(error, its_error))
+
+
+def _rise(state: EMState, draws: Draws) -> tuple[float, float]:
+    """``sum_b log mean exp(h_b(v; psi) - h_b(v; psi_0))`` over draws at psi_0 and blocks b, and its error."""
+    assert state.at is not None
+    likelihood, columns, (beta, theta) = state.likelihood, draws.columns, state.at
+    shift = following(likelihood, columns.mean(axis=1), beta, theta)
+    moved = columns if shift is None else shift.moved(columns, state.beta)
+    blocks = ImportanceSampler(likelihood, columns[:, 0], draws.v.shape[0])
+    change = blocks.block_values(state.beta, moved, state.theta) - blocks.block_values(beta, columns, theta)
+    means = logsumexp(change, axis=1) - np.log(columns.shape[1])
+    share = np.exp(change - means[:, None]).sum(axis=0)
+    return float(means.sum()), float(np.sqrt(draws.mean_covariance(share[None])[0, 0]))
 
 
 def _prediction_errors(draws: Draws, louis: Louis) -> np.ndarray:

@@ -47,6 +47,9 @@ class Louis:
         Monte Carlo covariance of the estimate.
     standard_error_mcse
         Monte Carlo standard errors of the standard errors.
+    held_score, held_score_mcse
+        For elements of psi that are held: the derivative of the log-likelihood along the maxima over the others,
+        ``E(g_k) - I_ka I_aa^-1 E(g_a)``, and its Monte Carlo standard error; NaN for the others.
     slope
         ``cov(v, g)``, shape (q, p + r): the derivative of E(v | y) by psi.
     draws_needed
@@ -59,6 +62,8 @@ class Louis:
     step: np.ndarray
     mcse_covariance: np.ndarray
     standard_error_mcse: np.ndarray
+    held_score: np.ndarray
+    held_score_mcse: np.ndarray
     slope: np.ndarray
     draws_needed: int | None
 
@@ -112,6 +117,7 @@ def louis_at(likelihood: HLikelihood, draws: Draws, beta: np.ndarray, theta: np.
     size, own = mean.size, np.ix_(active, active)
     covariance, mcse_covariance = np.full((size, size), np.nan), np.full((size, size), np.nan)
     step, errors = np.zeros(size), np.full(size, np.nan)
+    held_score, held_error = np.full(size, np.nan), np.full(size, np.nan)
     needed = None
     try:
         np.linalg.cholesky(information[own])
@@ -124,7 +130,22 @@ def louis_at(likelihood: HLikelihood, draws: Draws, beta: np.ndarray, theta: np.
         mcse_covariance[own] = draws.mean_covariance(inverse @ scores[active])
         change = np.array([np.diag(inverse @ (part - information)[own] @ inverse) for part in parts])
         errors[active] = np.std(change, axis=0, ddof=1) / np.sqrt(BATCHES) / (2 * np.sqrt(np.diag(inverse)))
-    return Louis(information, information_mcse, covariance, step, mcse_covariance, errors, slope, needed)
+    if needed is None and not active.all():
+        across = information[np.ix_(~active, active)] @ (inverse if active.any() else np.zeros((0, 0)))
+        along = scores[~active] - across @ scores[active]
+        held_score[~active], held_error[~active] = along.mean(axis=1), np.sqrt(np.diag(draws.mean_covariance(along)))
+    return Louis(
+        information,
+        information_mcse,
+        covariance,
+        step,
+        mcse_covariance,
+        errors,
+        held_score,
+        held_error,
+        slope,
+        needed,
+    )
 
 
 def following(likelihood: HLikelihood, v: np.ndarray, beta: np.ndarray, theta: np.ndarray) -> Shift | None:

@@ -79,6 +79,8 @@ class EMState:
         Draws of the next E-step.
     phase
         ``"em"``; ``"final"``: the last sample, from which estimates and standard errors come; ``"done"``.
+    held
+        Elements of psi that are held where they are, bool, shape (p + r,); None: none.
     gone, released
         Terms whose variance is at zero; names of those that were there, and are not to be put there again.
     mcse_path
@@ -104,6 +106,7 @@ class EMState:
     mcse_path: tuple[np.ndarray, ...] = field(default=())
     memory: tuple[np.ndarray, ...] = field(default=())
     stopped: str = ""
+    held: np.ndarray | None = None
     gone: tuple[Gone, ...] = ()
     released: tuple[str, ...] = ()
 

@@ -16,9 +16,9 @@ from hlik.estimators.mcla_recheck import Recheck
 from hlik.importance import ImportanceLikelihood
 from hlik.importance_diagnostics import LARGE, Weights, weights_at
 from hlik.importance_maximum import Maximum, at_maximum, flat_direction, maximise
+from hlik.importance_problem import Problem
 from hlik.importance_proposal import Proposal, laplace_proposal
 from hlik.importance_shift import Shift
-from hlik.importance_tasks import Problem
 from hlik.model import HierarchicalModel
 
 if TYPE_CHECKING:
@@ -195,11 +195,12 @@ class MCLAState:
         if settings.m is not None:
             return -(-settings.m // settings.randomisations)
         most = max(settings.max_m // settings.randomisations, 1)
-        if self.weights is None or self.maximum is None or self.likelihood is None:
+        if self.maximum is None or self.likelihood is None:
             return min(FIRST, most)
-        ratio = float(np.nanmax(self.maximum.share(), initial=0.0)) / settings.mcse
-        doublings = min(max(np.ceil(2 * np.log2(max(ratio, 1.0)) * 0.75), 1), 4)
-        return int(min(self.likelihood.n * 2**doublings, most))
+        times = growth(float(np.nanmax(self.maximum.share(), initial=0.0)) / settings.mcse)
+        if self.weights is None:  # the errors are those of the last draws on the way
+            return int(np.clip(self.likelihood.n * 2 ** (times - 1), FIRST, most))
+        return int(min(self.likelihood.n * 2**times, most))
 
     def status(self) -> str:
         """`RUNNING`, `CONVERGED`, or why it stopped."""
@@ -239,6 +240,11 @@ class MCLAState:
         parameters = self.model.fixed_effects if place < p else self.model.dispersion_parameters
         own = place if place < p else place - p
         return next(repr(one.name) for one in parameters if one.index.start <= own < one.index.stop)
+
+
+def growth(ratio: float) -> int:
+    """Doublings of the draws, 1 to 4, where errors are `ratio` times too large: they fall with the draws' power 2/3."""
+    return int(np.clip(np.ceil(1.5 * np.log2(max(ratio, 1.0))), 1, 4))
 
 
 def _metric(found: np.ndarray, old: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from hlik.errors import ModelError
 from hlik.estimators.mcem_base import MonteCarloEM, history_row
-from hlik.estimators.mcem_boundary import active, towards_zero
+from hlik.estimators.mcem_boundary import active, towards_end
 from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_state import EMState
 from hlik.estimators.mcem_step import active_step
@@ -101,7 +101,7 @@ class SAEM(MonteCarloEM):
         row = history_row(draws, values, gain, np.nan, change)
         new = replace(state, beta=beta, theta=theta, draws=draws, at=(state.beta, state.theta), memory=memory)
         new = replace(new, mcse_path=(*state.mcse_path, np.full(state.psi.size, np.nan)))
-        nearer = towards_zero(new, theta - state.theta)
+        nearer = towards_end(new, theta - state.theta)
         if nearer is not new:
             return nearer, row
         if state.iteration < self.burn + self.steps:

@@ -143,6 +143,7 @@ def from_formula(
     )
     model = build(spec)
     model.formula_designs = tuple(design for design in (mean_design, dispersion_design) if design is not None)
+    model.formula_frame = rows[[column for column in rows.columns if column in needed]]
     return model
 
 

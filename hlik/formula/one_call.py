@@ -33,12 +33,14 @@ def hglm(
 
     Parameters
     ----------
-    formula, data, family, link, trials, random, dispersion, random_dispersion, weights, missing, env
-        As in `from_formula`; `weights` are allowed for every family here (binary data and counts with weight w count
-        w times).
+    formula, data
+        As in `from_formula`.
     estimator
         As in `fit`: ``"eql"`` is what R's hglm computes; ``hlik.EQL(correction="HL11")`` is its EQL1,
         ``hlik.EQL(dispersion="estimate")`` its default for binary data and counts.
+    family, link, trials, random, dispersion, random_dispersion, weights, missing, env
+        As in `from_formula`; `weights` are allowed for every family here (binary data and counts with weight w count
+        w times).
     **fit_arguments
         Other arguments of `fit`: ``fixed``, ``start``, ``draws``, ``progressbar``, ``random_seed``, ...
 

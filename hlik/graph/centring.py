@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytensor.tensor as pt
+from pymc.distributions.multivariate import ZeroSumNormalRV
 from pytensor.compile.ops import ViewOp
 from pytensor.graph.basic import Apply, Variable
 from pytensor.sparse.math import Dot as SparseDot
@@ -195,14 +196,15 @@ def non_centred(rv: Variable, clients: dict[Variable, list[Apply]], walker: Walk
     ends = centring.ends()
     if not ends or any(not end.scales and not end.loadings and not end.mixed for end in ends):
         return None
-    if own is None and any(end.mixed for end in ends):
+    constrained = isinstance(rv.owner.op, ZeroSumNormalRV)  # its value has fewer elements: no scale can be moved to it
+    if own is None and not constrained and any(end.mixed for end in ends):
         return _rooted(rv, centring, ends, walker)
     loadings = frozenset().union(*(end.loadings for end in ends))
     if any(end.mixed for end in ends):  # a matrix times effects that are correlated already
         loadings |= frozenset(free_ancestors([end.mixed.root for end in ends if end.mixed is not None], walker))
     scales = [product_of(end.scales) for end in ends if end.scales]
     names = tuple(sorted(loadings.union(free_ancestors(scales, walker))))
-    one = not loadings and all(same_scale(scales[0], other, walker) for other in scales[1:])
+    one = not constrained and not loadings and all(same_scale(scales[0], other, walker) for other in scales[1:])
     if one and is_positive(scales[0], walker) and own is not None:
         single = scales[0].type.ndim == 0
         return (
@@ -246,7 +248,9 @@ def _is_known(own: Structure, walker: Walker) -> bool:
 
 
 def _is_known_normal(rv: Variable, walker: Walker) -> bool:
-    """Whether the variable is normal with mean zero and a known standard deviation."""
+    """Whether the variable is normal, or zero-sum normal, with mean zero and a known standard deviation."""
+    if isinstance(rv.owner.op, ZeroSumNormalRV):
+        return fm.is_constant(walker.form(rv.owner.inputs[2]))
     if not isinstance(rv.owner.op, NormalRV):
         return False
     mean, deviation = (walker.form(parameter) for parameter in rv.owner.op.dist_params(rv.owner))

@@ -88,6 +88,8 @@ def loglik(idata: Any, kind: Any = None, **settings: Any) -> Any:
         ``"h"``, ``"p_v_h"`` (Laplace's approximation of the marginal log-likelihood), ``"p_bv_h"`` (restricted),
         ``"conditional_log_likelihood"`` (given the random effects), or another scalar of the group ``fit``. By default
         the one that the estimator maximises, which ``idata.fit.attrs["likelihood"]`` names.
+    **settings
+        With a model: ``settings`` (an `hlik.MCLA`), ``tol``, ``random_seed``.
 
     Returns
     -------

@@ -73,7 +73,8 @@ def confint(
 
     Notes
     -----
-    Cost of profiles: five to ten maximisations an element, each from the last one with exact gradients. Profile
+    Cost of profiles: five to ten maximisations an element, each from the last one with exact gradients; by Monte Carlo
+    EM as many fits, each from the last one's chains (`hlik.profile`). Profile
     intervals follow the likelihood's asymmetry and need no standard error; for few groups they are better than Wald's.
     The points of the curves are given by `hlik.profile`.
 

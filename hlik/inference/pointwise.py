@@ -66,7 +66,8 @@ def pointwise_log_likelihood(
     Notes
     -----
     The draws of a likelihood fit are those of its normal approximation: `az.loo` then approximates leaving out by
-    importance sampling from it. "marginal" costs a mode a draw, some milliseconds.
+    importance sampling from it. "marginal" costs a mode a draw, some milliseconds: of long chains
+    (Monte Carlo EM) take some draws, ``posterior=idata.isel(draw=slice(None, None, 10))``.
 
     References
     ----------

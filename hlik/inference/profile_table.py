@@ -12,6 +12,7 @@ from scipy import stats
 
 from hlik.errors import ModelError
 from hlik.inference.intervals import estimates_of, natural_ends
+from hlik.inference.monte_carlo_profile import MonteCarloCurve, MonteCarloProfiler, is_monte_carlo
 from hlik.inference.profiling import Curve, Profiler
 from hlik.inference.selection import Selected, select
 
@@ -31,7 +32,7 @@ def profile(
     model
         The model that was fitted, with the data of the fit.
     idata
-        A result of an estimator that maximises a likelihood: `hlik.Laplace`, `hlik.AGQ`.
+        A result of an estimator that maximises a likelihood: `hlik.Laplace`, `hlik.AGQ`, `hlik.MCEM`, `hlik.SAEM`.
     parm
         Names of parameters, or labels of elements; all by default.
     level
@@ -45,7 +46,8 @@ def profile(
         A row a point, sorted by parameter and value; columns ``parameter`` (label), ``value`` (natural scale; of
         a parameter without an elementwise one, that of its value variable), ``unconstrained``, ``zeta`` (signed root
         of the deviance, ``sign(c - c_hat) sqrt(2 (l_hat - l(c)))``; standard normal in large samples, and a straight
-        line in c where a Wald interval on that scale is right), ``log_likelihood``.
+        line in c where a Wald interval on that scale is right), ``log_likelihood``; of Monte Carlo EM also
+        ``log_likelihood_mcse``, the Monte Carlo standard error of its difference from that of the estimate.
 
     Raises
     ------
@@ -54,7 +56,9 @@ def profile(
 
     Notes
     -----
-    Cost: about ``2 points + 8`` maximisations a parameter, each from the last one.
+    Cost: about ``2 points + 8`` maximisations a parameter, each from the last one. By Monte Carlo EM ``2 points``
+    fits with the settings of the result, each from the last one's chains; the curve is the integral of the scores of
+    these fits (Fisher's identity), which are known far better than the log-likelihoods.
 
     References
     ----------
@@ -78,17 +82,16 @@ def profile(
     tables = []
     for chosen, element, curve in _curves(model, idata, parm, level, int(points)):
         natural = natural_ends(chosen, np.stack([curve.value, curve.value]))[0]
-        tables.append(
-            pd.DataFrame(
-                {
-                    "parameter": chosen.labels[element],
-                    "value": natural,
-                    "unconstrained": curve.value,
-                    "zeta": curve.zeta,
-                    "log_likelihood": curve.log_likelihood,
-                }
-            )
-        )
+        columns = {
+            "parameter": chosen.labels[element],
+            "value": natural,
+            "unconstrained": curve.value,
+            "zeta": curve.zeta,
+            "log_likelihood": curve.log_likelihood,
+        }
+        if isinstance(curve, MonteCarloCurve):
+            columns["log_likelihood_mcse"] = curve.log_likelihood_mcse
+        tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -104,7 +107,7 @@ def profile_ends(model: Any, idata: az.InferenceData, parm: Sequence[str] | str 
 def _curves(
     model: Any, idata: az.InferenceData, parm: Sequence[str] | str | None, level: float, points: int
 ) -> Iterator[tuple[Selected, int, Curve]]:
-    profiler = Profiler(model, idata)
+    profiler = MonteCarloProfiler(model, idata) if is_monte_carlo(idata) else Profiler(model, idata)
     indices = {p.name: p.index for p in profiler.model.parameters}
     quantile = float(stats.norm.ppf(0.5 + level / 2))
     for chosen in select(idata, parm):

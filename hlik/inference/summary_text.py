@@ -129,7 +129,9 @@ def closing_text(idata: az.InferenceData) -> str:
         names = {"log_likelihood": "log-likelihood", **names}
     numbers = ", ".join(f"{label} = {float(fit[key]):.3f}" for key, label in names.items() if key in fit)
     count = int(attributes["n_iterations"])
+    story = f"\nChosen by estimator='auto': {attributes['auto']}" if "auto" in attributes else ""
     return (
         f"{numbers}\nResidual degrees of freedom {float(fit['df_residual']):.1f}; "
         f"{count} iteration{'s' if count != 1 else ''}, {attributes['seconds']:.2f} s\nStatus: {attributes['status']}"
+        f"{story}"
     )

@@ -18,11 +18,13 @@ from hlik.model import HierarchicalModel, Response
 def add_distributions(
     model: Any, read: HierarchicalModel, idata: az.InferenceData, fixed: Mapping[str, Any] | None
 ) -> None:
-    """Put ``<response>_fitted``, ``_cdf`` and ``_cdf_below`` among the diagnostics where the family is not hlik's.
+    """Put ``<response>_fitted``, ``_cdf`` and ``_cdf_below`` among the diagnostics where hlik has none of its own.
 
-    So residuals and their plots can be made from the result alone; P(Y <= y) and P(Y < y) are all that they need.
+    That is so of families that are not hlik's, and with random effects whose densities are not. So residuals and their
+    plots can be made from the result alone; P(Y <= y) and P(Y < y) are all that they need.
     """
-    responses = [response for response in read.responses if response.family is None]
+    known = idata["diagnostics"] if "diagnostics" in idata.groups() else {}
+    responses = [r for r in read.responses if f"{r.name}_fitted" not in known and f"{r.name}_prior_weight" not in known]
     if not responses:
         return
     unconstrained = idata["unconstrained_estimates"]
@@ -32,7 +34,8 @@ def add_distributions(
     found: dict[str, xr.DataArray] = {}
     for response in responses:
         y = idata["observed_data"][response.name]
-        _add_latent_variance(model, read, idata, response, fixed)
+        if response.family is None:
+            _add_latent_variance(model, read, idata, response, fixed)
         for key, value in distribution_at(as_pymc(model), response.name, values, fixed or {}).items():
             shaped = np.broadcast_to(value, y.size).reshape(y.shape)
             found[f"{response.name}_{key}"] = xr.DataArray(shaped, dims=y.dims, coords=y.coords)

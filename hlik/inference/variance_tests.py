@@ -35,7 +35,7 @@ def variance_tests(idata: az.InferenceData) -> pd.DataFrame:
         random effect whose levels share a variance, its variance on the scale of v; one whose levels do not, or that
         has a correlation structure, the mean over the observations of ``Var(z'v)`` (``variance[<effect>]`` of
         `hlik.variance_partition`); correlated effects with an LKJ covariance, the variance of each, as ``u[x]``. NaN
-        where the density of an effect has no variance in closed form here (t effects).
+        where the density of an effect has no variance in closed form here.
 
     Raises
     ------

@@ -12,12 +12,14 @@ Where to read what:
 
 - `cholesky`: which of the kernels is chosen; `factor`: what comes out; `diagonal`, `dense`, `sparse`: the kernels seen
   from Python; `ordering`: which ordering is chosen; `quadratic`: entries of A^-1 off the pattern;
-- `bordered`, `border`: the bordered system; `products`: the ways to form Z'WZ and to go back to the rows;
+- `bordered_system`, `bordered`, `border`: the bordered system; `products`: the ways to form Z'WZ and to go back to the
+  rows;
 - `kernels`: the compiled code, one algorithm a file;
 - `patterns`, `errors`, `threads`, `compiled`: inputs in one form, what is raised, BLAS's threads, loading kernels.
 """
 
-from .bordered import Bordered, BorderedSystem
+from .bordered import Bordered
+from .bordered_system import BorderedSystem
 from .cholesky import SparseCholesky, analyze
 from .compiled import on_compile
 from .errors import NotPositiveDefinite

@@ -43,16 +43,18 @@ def plot_effects(
     idata
         Its result.
     x
-        The covariate: a column of `data`, or a `pm.Data` container.
+        The covariate: a column of `data`, a column of the data of a formula model, or a `pm.Data` container.
     data
-        The rows to predict, as `hlik.predict` takes them. None: a grid over the range of the container `x`, all other
-        containers at their mean, or, where they are whole numbers, at their most frequent value.
+        The rows to predict, as `hlik.predict` takes them. None: a grid over the range of `x`, all other columns or
+        containers at their mean, or, where they are whole numbers or words, at their most frequent value.
     by
         Another column or container: a line for each of its values.
-    random, kind, response, coords
+    random, kind
         As in `hlik.predict`: by default the response of a typical level.
     interval
         Coverage of the bands.
+    response, coords
+        As in `hlik.predict`.
     ax
         Axes to draw in; a new figure by default.
     figsize
@@ -112,30 +114,33 @@ def _column(rows: Mapping[str, Any] | pd.DataFrame, name: str) -> np.ndarray:
     return np.asarray(rows[name])
 
 
-def _grid(model: Any, x: str, by: str | None) -> dict[str, np.ndarray]:
-    """A grid over the range of a container, for every value of another."""
-    containers = {v.name: np.asarray(v.get_value(borrow=True)) for v in model.data_vars}
+def _grid(model: Any, x: str, by: str | None) -> dict[str, np.ndarray] | pd.DataFrame:
+    """A grid over the range of a covariate, for every value of another; the others at typical values."""
+    frame: pd.DataFrame | None = getattr(model, "formula_frame", None)
+    if frame is not None:
+        columns, what = {str(name): frame[name].to_numpy() for name in frame}, "a column of the formula's data"
+    else:
+        columns = {v.name: np.asarray(v.get_value(borrow=True)) for v in model.data_vars}
+        what = "a pm.Data container of one axis"
     for name in (x, *([by] if by else [])):
-        if name not in containers or containers[name].ndim != 1:
-            raise ModelError(
-                f"{name!r} is no pm.Data container of one axis; these are "
-                f"{[key for key, value in containers.items() if value.ndim == 1]}. Or pass data=, the rows to predict."
-            )
-    distinct = np.unique(containers[x])
-    along = distinct if distinct.size <= GRID and x != by and distinct.dtype.kind in "iub" else None
-    along = np.linspace(distinct[0], distinct[-1], GRID) if along is None else along
-    levels = np.unique(containers[by]) if by else np.zeros(1)
-    size = containers[x].size
-    rows = {name: _typical(value, along.size * levels.size) for name, value in containers.items() if len(value) == size}
+        if name not in columns or columns[name].ndim != 1:
+            there = [key for key, value in columns.items() if value.ndim == 1]
+            raise ModelError(f"{name!r} is not {what}; these are {there}. Or pass data=, the rows to predict.")
+    along = pd.unique(columns[x]) if columns[x].dtype.kind not in "iubf" else np.unique(columns[x])
+    if columns[x].dtype.kind == "f" or (columns[x].dtype.kind in "iu" and (along.size > GRID or x == by)):
+        along = np.linspace(along[0], along[-1], GRID)
+    levels = pd.unique(np.sort(columns[by])) if by else np.zeros(1)
+    size = columns[x].size
+    rows = {name: _typical(value, along.size * levels.size) for name, value in columns.items() if len(value) == size}
     rows[x] = np.tile(along, levels.size)
     if by:
         rows[by] = np.repeat(levels, along.size)
-    return rows
+    return rows if frame is None else pd.DataFrame(rows)
 
 
 def _typical(value: np.ndarray, size: int) -> np.ndarray:
-    """The mean of numbers, the most frequent of whole numbers, repeated."""
-    if value.dtype.kind in "iub":
+    """The mean of numbers, the most frequent of whole numbers and of words, repeated."""
+    if value.dtype.kind != "f":
         middle = np.array([pd.Series(column).mode()[0] for column in value.reshape(len(value), -1).T])
     else:
         middle = value.reshape(len(value), -1).mean(axis=0)

@@ -15,6 +15,7 @@ from hlik.plots.figures import grid_of_axes
 from hlik.plots.history import COLOURS
 
 BAND = 2.0  # Monte Carlo standard errors on either side
+MOST_ALONE = 6  # elements of a parameter that have a panel each; of more, all are in one
 
 
 def plot_em(idata: az.InferenceData, axes: Any = None, figsize: tuple[float, float] | None = None) -> np.ndarray:
@@ -25,14 +26,15 @@ def plot_em(idata: az.InferenceData, axes: Any = None, figsize: tuple[float, flo
     idata
         A result of `hlik.fit` by `hlik.MCEM` or `hlik.SAEM`, also one read back from NetCDF.
     axes
-        Matplotlib axes to draw in, one for each parameter and one for Q; a new figure by default.
+        Matplotlib axes to draw in, one for each panel; a new figure by default.
     figsize
         Size of a new figure in inches.
 
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
-        Shape (parameters + 1,): fixed effects, dispersion parameters, Q.
+        Shape (panels,): fixed effects, dispersion parameters, Q. A parameter with up to 6 elements has as many panels,
+        one with more a single panel.
 
     Raises
     ------
@@ -43,8 +45,8 @@ def plot_em(idata: az.InferenceData, axes: Any = None, figsize: tuple[float, flo
     -----
     Parameters are on the scale of their value variables (``sigma_log__``). Bands are two Monte Carlo standard errors
     on either side: of the maximum of Q in EM steps, of the whole estimate in those of the last sample, which follow a
-    dotted line. SAEM's steps have no bands. ``Q`` is the mean of h over a step's draws, its number the size of the
-    points.
+    dotted line. SAEM's steps have no bands. ``Q`` is the mean of h over a step's draws, whose number is the size of the
+    points; it is no likelihood, and may fall.
 
     Examples
     --------
@@ -56,32 +58,45 @@ def plot_em(idata: az.InferenceData, axes: Any = None, figsize: tuple[float, flo
     ...     _ = pm.Poisson("y", pm.math.exp(beta + u[np.repeat(np.arange(4), 3)]), observed=y)
     >>> axes = hlik.plot_em(hlik.fit(model, hlik.MCEM(sampler="importance"), progressbar=False, random_seed=1))
     >>> [ax.get_title() for ax in axes]
-    ['beta', 'sigma_log__', 'Q']
+    ['beta', 'sigma_log__', 'Q, 512 to 2,048 draws']
     >>> plt.close(axes[0].figure)
     """
     model_of(idata)
     if "em" not in idata.groups():
         raise ModelError("plot_em: expected a result of MCEM or SAEM; hlik.plot_history shows those of all estimators.")
-    path, errors = idata["history"], np.asarray(idata["em"]["path_mcse"])
-    names = _value_names(idata)
-    chosen = _axes(axes, len(names) + 1, figsize)
+    path = idata["history"]
+    shown = _panels(idata)
+    chosen = _axes(axes, len(shown) + 1, figsize)
     iteration = path["iteration"].values
     last_sample = int(np.sum(path["delta_Q_mcse"].values == 0.0))
-    start = 0
-    for name, ax in zip(names, chosen[:-1], strict=True):
-        values = path[name].values.reshape(iteration.size, -1)
-        own = errors[:, start : start + values.shape[1]]
-        start += values.shape[1]
+    for (name, values, errors), ax in zip(shown, chosen[:-1], strict=True):
         for k in range(values.shape[1]):
-            _band(ax, iteration, values[:, k], own[:, k], COLOURS[k % len(COLOURS)])
+            _band(ax, iteration, values[:, k], errors[:, k], COLOURS[k % len(COLOURS)])
         _finished(ax, name, iteration, last_sample)
     ax = chosen[-1]
     q, q_error = path["objective"].values, path["objective_mcse"].values
     _band(ax, iteration, q, q_error, COLOURS[0])
     draws = path["draws"].values
     ax.scatter(iteration, q, s=10 + 40 * draws / draws.max(), color=COLOURS[0])
-    _finished(ax, "Q", iteration, last_sample)
+    _finished(ax, f"Q, {draws.min():,.0f} to {draws.max():,.0f} draws", iteration, last_sample)
     return chosen
+
+
+def _panels(idata: az.InferenceData) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Title, path and Monte Carlo errors of every panel but that of Q, arrays (iterations, lines)."""
+    path, errors = idata["history"], np.asarray(idata["em"]["path_mcse"])
+    labels = [str(label) for label in idata["fit"]["parameter"].values]
+    found, start = [], 0
+    for name in _value_names(idata):
+        values = path[name].values.reshape(path.sizes["iteration"], -1)
+        count = values.shape[1]
+        own = errors[:, start : start + count]
+        if count > MOST_ALONE:
+            found.append((name, values, own))
+        else:
+            found += [(labels[start + k], values[:, [k]], own[:, [k]]) for k in range(count)]
+        start += count
+    return found
 
 
 def _value_names(idata: az.InferenceData) -> list[str]:

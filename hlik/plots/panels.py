@@ -232,3 +232,6 @@ def whole_ticks(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    low, high = ax.get_xlim()
+    if high - low < 1:  # a single point
+        ax.set_xlim(low - 0.5, high + 0.5)

@@ -11,10 +11,12 @@ from scipy import stats
 from hlik.errors import ModelError
 from hlik.plots import panels
 from hlik.plots.figures import grid_of_axes
+from hlik.plots.read import shortened
 
 COLUMNS = {"parameter", "unconstrained", "value", "zeta"}
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 MOST_COLUMNS = 4
+LONGEST = 26  # letters of a title
 
 
 def plot_profile(curves: pd.DataFrame, axes: Any = None, figsize: tuple[float, float] | None = None) -> np.ndarray:
@@ -89,4 +91,4 @@ def _curve(ax: Any, name: str, curve: pd.DataFrame) -> None:
             if reached:
                 ax.vlines(end, 0, quantile, color="0.8", linewidth=0.8)
     ax.set_ylim(bottom=0)
-    panels.titles(ax, "", "|zeta|", name)
+    panels.titles(ax, "", "|zeta|", shortened(name, LONGEST))

@@ -105,12 +105,12 @@ def level_labels(where: xr.DataArray, positions: np.ndarray, longest: int = 24) 
     places = np.unravel_index(np.asarray(positions, int), where.shape)
     each = max(longest // len(coords), 3)
     return [
-        ", ".join(_shortened(str(c[i]), each) for c, i in zip(coords, place, strict=True))
+        ", ".join(shortened(str(c[i]), each) for c, i in zip(coords, place, strict=True))
         for place in zip(*places, strict=True)
     ]
 
 
-def _shortened(text: str, longest: int) -> str:
+def shortened(text: str, longest: int) -> str:
     """The text with its middle replaced by an ellipsis: names often differ at one of their ends."""
     if len(text) <= longest:
         return text

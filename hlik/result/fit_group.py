@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.linalg import block_diag
 
 from hlik.block_effects import InverseMap
+from hlik.estimators.base import Estimate
 from hlik.graph.describe import labels_of
 from hlik.inference.variance_components import variance_components
 from hlik.loop import Fit
@@ -22,34 +24,47 @@ from hlik.result.description import describe_model, settings_of
 def fit_group(fit: Fit, packer: Packer, seconds_reading: float, fixed: Mapping[str, Any]) -> xr.Dataset:
     """The group, its matrices by the labels of the parameters on the unconstrained scale."""
     estimate, model = fit.estimate, packer.model
-    labels, mean = [], []
+    labels, mean = _parameters(estimate)
+    components, variance, gradient = variance_components(model, estimate.beta, estimate.theta)
+    variables = {
+        "mean_vector": ("parameter", mean),
+        "covariance_matrix": (("parameter", "parameter_2"), _covariance(estimate)),
+        "variance_components": (("response", "component"), variance),
+        "variance_gradient": (("response", "component", "parameter"), gradient),
+        **_covariances(model, estimate.theta),
+        **{name: ((), value) for name, value in estimate.scalars.items()},
+    }
+    coords = {
+        "parameter": labels,
+        "parameter_2": labels,
+        "response": [response.name for response in model.responses],
+        "component": components,
+    }
+    return xr.Dataset(variables, coords=coords, attrs=_how_it_was_made(fit, seconds_reading, fixed))
+
+
+def _parameters(estimate: Estimate) -> tuple[list[str], np.ndarray]:
+    """Labels and values of all parameters on the unconstrained scale, fixed effects first."""
+    model = estimate.model
+    labels, mean = [], [np.zeros(0)]
     for parameter in (*model.fixed_effects, *model.dispersion_parameters):
         source = estimate.beta if parameter.natural is None else estimate.theta
         labels += labels_of(model.coords, parameter.variable, parameter.variable.value_name)
         mean.append(source[parameter.index])
-    p = model.n_beta
-    covariance = np.zeros((p + model.n_theta,) * 2)
-    covariance[:p, :p], covariance[p:, p:] = estimate.beta_covariance, estimate.theta_covariance
+    return labels, np.concatenate(mean)
+
+
+def _covariance(estimate: Estimate) -> np.ndarray:
+    """Of all parameters together; of fixed effects and dispersions apart where the estimator takes them so."""
     if estimate.covariance is not None:
-        covariance = estimate.covariance
-    components, variance, gradient = variance_components(model, estimate.beta, estimate.theta)
-    data = xr.Dataset(
-        {
-            "mean_vector": ("parameter", np.concatenate(mean) if mean else np.zeros(0)),
-            "covariance_matrix": (("parameter", "parameter_2"), covariance),
-            "variance_components": (("response", "component"), variance),
-            "variance_gradient": (("response", "component", "parameter"), gradient),
-            **_covariances(model, estimate.theta),
-            **{name: ((), value) for name, value in estimate.scalars.items()},
-        },
-        coords={
-            "parameter": labels,
-            "parameter_2": labels,
-            "response": [response.name for response in model.responses],
-            "component": components,
-        },
-    )
-    data.attrs = {
+        return estimate.covariance
+    return block_diag(estimate.beta_covariance, estimate.theta_covariance)
+
+
+def _how_it_was_made(fit: Fit, seconds_reading: float, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes."""
+    estimate, model = fit.estimate, fit.estimate.model
+    return {
         **attributes(),
         "status": fit.status,
         "converged": int(fit.converged),
@@ -65,7 +80,6 @@ def fit_group(fit: Fit, packer: Packer, seconds_reading: float, fixed: Mapping[s
         "seconds_reading": seconds_reading,
         "model": json.dumps(describe_model(model)),
     }
-    return data
 
 
 def _fingerprint(X: np.ndarray) -> str:

@@ -1,10 +1,9 @@
-"""The group `history` of a result, a row an iteration, and `history`, which gives it to ArviZ as a chain."""
+"""The group `history` of a result: a row an iteration."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import arviz as az
 import numpy as np
 import xarray as xr
 
@@ -26,32 +25,3 @@ def history_group(fit: Fit) -> xr.Dataset:
     for key in fit.history[0] if fit.history else ():
         variables[key] = ("iteration", np.array([row[key] for row in fit.history]))
     return xr.Dataset(variables, coords={"iteration": iteration}, attrs=attributes())
-
-
-def history(idata: az.InferenceData) -> az.InferenceData:
-    """The path of a fit as an InferenceData, one chain, a draw an iteration, for `az.plot_trace`.
-
-    Parameters
-    ----------
-    idata
-        A result of `hlik.fit`.
-
-    Returns
-    -------
-    arviz.InferenceData
-        Group ``posterior`` with dims chain (one) and draw (iterations).
-
-    Examples
-    --------
-    >>> import numpy as np, pymc as pm, hlik
-    >>> with pm.Model() as model:
-    ...     beta, sigma = pm.Normal("beta", 0, 5), pm.HalfNormal("sigma", 1)
-    ...     u = pm.Normal("u", 0, sigma, shape=3)
-    ...     _ = pm.Poisson("y", pm.math.exp(beta + u[np.repeat([0, 1, 2], 3)]), observed=[1, 0, 2, 9, 6, 8, 3, 2, 4])
-    >>> idata = hlik.fit(model, progressbar=False)
-    >>> hlik.history(idata).posterior.sizes["draw"] == idata.fit.attrs["n_iterations"]
-    True
-    """
-    path = idata["history"]
-    data = path.rename({"iteration": "draw"}).expand_dims(chain=[0]).transpose("chain", "draw", ...)
-    return az.InferenceData(posterior=data)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from hlik.block_effects import BlockRoot
 from hlik.delta_method import delta_variance
 from hlik.estimators.base import Estimate
 from hlik.graph import rows as lin
 from hlik.graph.forms import Affine, Mapped, Opaque
+from hlik.maps import ThetaMap
 from hlik.model import RandomEffect, Unobserved, Variable
 from hlik.result.scales import derivative, is_wider, transformed
 from hlik.result.standard_errors import StandardErrors
@@ -109,25 +111,33 @@ class Reporter:
         if effect.wide is not None:
             v, v_se = self.wide[effect.name].values, self.wide[effect.name].standard_error
         if effect.scale_map is not None:
-            if effect.wide is not None:
-                z, error = self.wide[effect.name].non_centred()
-                return Reported(effect.variable, z, error, z, error)
-            scale = np.broadcast_to(effect.scale_map.value(self.estimate.theta), v.shape)
-            error = v_se / scale
-            if self.estimate.v_by_theta is not None:  # the scale moves with theta too
-                error = self.errors.of_rows(*self.errors.value_columns(effect.name))
-            return Reported(effect.variable, v / scale, error, v / scale, error)
+            return self._scaled(effect, effect.scale_map, v, v_se)
         if effect.root is not None:
-            z = effect.root.whitened(v, self.estimate.theta)
-            TX, TZ, T_theta = self.errors.value_columns(effect.name)
-            moves = self.estimate.v_by_theta is not None  # then the root moves with theta too
-            error = self.errors.of_rows(TX, TZ, T_theta if moves else np.zeros_like(T_theta))
-            return Reported(effect.variable, z, error, z, error)
+            return self._rotated(effect, effect.root, v)
         form = self.model.forms[effect.name]
         if is_wider(form, v):
             return Reported(effect.variable, *self.errors.of_affine(form), v, v_se)  # type: ignore[arg-type]
         value, slope = transformed(form, v)
         return Reported(effect.variable, value, v_se * np.abs(slope), v, v_se)
+
+    def _scaled(self, effect: RandomEffect, scale_map: ThetaMap, v: np.ndarray, v_se: np.ndarray) -> Reported:
+        """A non-centred effect z = v / scale."""
+        if effect.wide is not None:
+            z, error = self.wide[effect.name].non_centred()
+            return Reported(effect.variable, z, error, z, error)
+        scale = np.broadcast_to(scale_map.value(self.estimate.theta), v.shape)
+        error = v_se / scale
+        if self.estimate.v_by_theta is not None:  # the scale moves with theta too
+            error = self.errors.of_rows(*self.errors.value_columns(effect.name))
+        return Reported(effect.variable, v / scale, error, v / scale, error)
+
+    def _rotated(self, effect: RandomEffect, root: BlockRoot, v: np.ndarray) -> Reported:
+        """Non-centred effects z with v = L z in every block."""
+        z = root.whitened(v, self.estimate.theta)
+        TX, TZ, T_theta = self.errors.value_columns(effect.name)
+        moves = self.estimate.v_by_theta is not None  # then the root moves with theta too
+        error = self.errors.of_rows(TX, TZ, T_theta if moves else np.zeros_like(T_theta))
+        return Reported(effect.variable, z, error, z, error)
 
     def _deterministic(self, variable: Variable) -> Reported | None:
         form = self.model.forms[variable.name]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
+from numba.core.errors import NumbaPerformanceWarning
 
 from hlik.hlikelihood import HLikelihood
 from hlik.samplers.base import Draws
@@ -40,7 +42,9 @@ class NutpieSampler:
         if self._effects is None:
             self._effects = EffectsModel(self.model, beta, theta)
             first = self._effects.model.free_RVs[0].name
-            self._compiled = nutpie.compile_pymc_model(self._effects.model, var_names=[first])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NumbaPerformanceWarning)  # of the memory layout of PyTensor's products
+                self._compiled = nutpie.compile_pymc_model(self._effects.model, var_names=[first])
             self.compilations += 1
         data = {k: x for k, x in self._effects.values(beta, theta).items() if k in self._compiled.shared_data}
         return self._effects, self._compiled.with_data(**data)

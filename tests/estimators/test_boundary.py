@@ -110,3 +110,54 @@ def test_gamma_effects_have_a_dispersion():
         pm.Poisson("y", pm.math.exp(mean) * u[np.repeat(np.arange(8), 6)], observed=y)
     with pytest.warns(hlik.ConvergenceWarning, match="dispersion of 'u' estimated at zero .lam."):
         hlik.fit(model, "laplace", progressbar=False, draws=0)
+
+
+def limits(kind: str) -> tuple[pm.Model, pm.Model]:
+    """A model whose maximum is at the end of a range, and the model of that end."""
+    rng = np.random.default_rng(11)
+    group, x = np.repeat(np.arange(10), 8), rng.normal(size=80)
+    y = 1 + 0.5 * x + np.quantile(rng.normal(size=9999), (np.arange(10) + 0.5) / 10)[group]
+    y = y + np.tile(np.quantile(rng.normal(size=9999), (np.arange(8) + 0.5) / 8), 10)
+    models = []
+    for is_limit in (False, True):
+        with pm.Model() as model:
+            b, s, sigma = pm.Flat("b", shape=2), pm.HalfFlat("s"), pm.HalfFlat("sigma")
+            if kind == "t effects" and not is_limit:
+                v = pm.StudentT("v", nu=pm.HalfFlat("nu"), mu=0, sigma=s, shape=10)
+            else:
+                v = pm.Normal("v", 0, s, shape=10)
+            eta = b[0] + b[1] * x + v[group]
+            if kind == "a second effect" and not is_limit:
+                eta = eta + pm.Normal("w", 0, pm.HalfFlat("s_w"), shape=5)[(np.arange(80) // 3) % 5]
+            if kind == "t responses" and not is_limit:
+                pm.StudentT("y", nu=pm.HalfFlat("nu"), mu=eta, sigma=sigma, observed=y)
+            else:
+                pm.Normal("y", eta, sigma, observed=y)
+        models.append(model)
+    return models[0], models[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "estimator"),
+    [
+        ("t effects", "laplace"),
+        ("t effects", hlik.AGQ(15)),
+        ("t responses", "laplace"),
+        ("a second effect", "laplace"),
+        ("a second effect", "eql"),
+        ("a second effect", hlik.Laplace(reml=True)),
+        ("a second effect", hlik.HL(1, 1)),
+    ],
+)
+def test_errors_at_an_end_are_those_of_the_limit(kind, estimator):
+    model, limit = limits(kind)
+    with pytest.warns(hlik.ConvergenceWarning, match="boundary"):
+        found = hlik.fit(model, estimator, progressbar=False, draws=0)
+    expected = hlik.fit(limit, estimator, progressbar=False, draws=0)
+    for name in ("b", "s", "sigma"):
+        for group in ("estimates", "standard_errors"):
+            # a t density of 1e5 degrees of freedom or more, a variance of 1e-6 of the others
+            np.testing.assert_allclose(found[group][name], expected[group][name], rtol=2e-3)
+    np.testing.assert_allclose(found["standard_errors"]["v"], expected["standard_errors"]["v"], rtol=2e-3)
+    own = {"t effects": "nu", "t responses": "nu", "a second effect": "s_w"}[kind]
+    assert np.isnan(found["standard_errors"][own])

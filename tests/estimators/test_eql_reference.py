@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import hlik
+from hlik.inference.tables import model_of
 from tests.reference_models import REFERENCE_MODELS, example3_design, lip_cancer_eigen
 
 TOLERANCE = 1e-5
@@ -80,7 +81,7 @@ def test_random_effects_and_their_errors(shared, reference, name):
     u = np.concatenate([idata["estimates"][effect].values.ravel() for effect in setting.effects])
     scale = np.max(np.abs(record["ranef"]))
     np.testing.assert_allclose(u, record["ranef"], rtol=0, atol=rtol * scale)
-    value_names = {e["name"]: e["value_name"] for e in hlik.inference.tables.model_of(idata)["random_effects"]}
+    value_names = {e["name"]: e["value_name"] for e in model_of(idata)["random_effects"]}
     errors = idata["unconstrained_standard_errors"]
     v_se = np.concatenate([errors[value_names[effect]].values.ravel() for effect in setting.effects])
     np.testing.assert_allclose(v_se, record["se_ranef"], rtol=10 * rtol if name in LOOSER else 1e-4)

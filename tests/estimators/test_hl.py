@@ -316,3 +316,36 @@ def test_variance_at_zero():
         with pytest.warns(hlik.ConvergenceWarning, match="sd of 'u' estimated at zero"):
             idata = fit(model, estimator)
         assert np.isnan(idata.standard_errors.sigma)
+
+
+@pytest.mark.parametrize("orders", ALL)
+def test_errors_of_beta(orders):
+    """Given theta from second differences of h's profile or of p_v(h); beta along theta from fits with theta held."""
+    rng = np.random.default_rng(3)
+    group, x = np.repeat(np.arange(15), 4), rng.normal(size=60)
+    y = rng.binomial(1, 1 / (1 + np.exp(-0.5 - x - rng.normal(size=15)[group])))
+    with pm.Model() as model:
+        beta, s = pm.Flat("beta", shape=2), pm.HalfFlat("s")
+        u = pm.Normal("u", 0, s, shape=15)
+        pm.Bernoulli("y", logit_p=beta[0] + beta[1] * x + u[group], observed=y)
+    idata = fit(model, hlik.HL(*orders))
+    likelihood = likelihood_of(model)
+    theta, centre = np.log([float(idata.estimates["s"])]), idata.estimates["beta"].values
+    inner = Profile(likelihood)
+
+    def of_beta(beta):
+        mode = inner.mode(np.concatenate([beta, theta]), beta, idata.estimates["u"].values)
+        return mode.value if orders[0] == 1 else mode.point.h
+
+    moves = 1e-3 * np.eye(2)
+    curvature = np.array(
+        [[sum(i * j * of_beta(centre + i * a + j * b) for i in (1, -1) for j in (1, -1)) for b in moves] for a in moves]
+    )
+    given = np.linalg.inv(-curvature / 4e-6)
+    ends = [mode_at(HLProfile(likelihood, *orders), theta + sign * 1e-3).point.beta for sign in (1.0, -1.0)]
+    path = ((ends[0] - ends[1]) / 2e-3)[:, None]
+    variance = float(idata.unconstrained_standard_errors["s_log__"]) ** 2
+    expected = np.sqrt(np.diag(given + variance * path @ path.T))
+    # second differences of values have errors of 1e-6, first differences with steps of 1e-3 too
+    np.testing.assert_allclose(idata.standard_errors["beta"], expected, rtol=1e-5)
+    assert np.all(expected > np.sqrt(np.diag(given)))

@@ -11,6 +11,7 @@ import pytest
 import hlik
 from hlik.batch import Batch
 from hlik.blocks import Blocks
+from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.estimators.mcem_expect import Expected
 from hlik.estimators.mcem_louis import following, louis_at
 from hlik.graph.read import read_model
@@ -120,9 +121,12 @@ def test_result_groups(poisson, tmp_path):
     assert axes.shape == (2, 2)
     plt.close("all")
     panels = hlik.plot_em(again)
-    assert [ax.get_title() for ax in panels] == ["beta", "sigma_log__", "Q"]
-    bands = panels[0].collections
-    assert len(bands) == 2  # one for each coefficient
+    assert [ax.get_title() for ax in panels][:-1] == ["beta[0]", "beta[1]", "sigma_log__"]
+    assert panels[-1].get_title().startswith("Q, 5")
+    for ax, name in zip(panels, ["beta", "beta", "sigma_log__"], strict=False):
+        assert len(ax.collections) == 1  # the band
+        last = ax.lines[0].get_ydata()[-1]
+        assert np.any(np.isclose(last, np.ravel(found.history[name].values[-1])))
     plt.close("all")
     with pytest.raises(hlik.ModelError, match="MCEM or SAEM"):
         hlik.plot_em(fitted(simulated("poisson"), hlik.Laplace()))
@@ -153,7 +157,7 @@ def test_start_from_another_estimator(poisson):
     assert difference < 6 * found.monte_carlo_errors["sigma"] + 0.01
 
 
-def test_interruption_returns_the_fit_so_far(monkeypatch):
+def test_interruption_returns_the_fit_so_far(monkeypatch, tmp_path):
     calls = []
     step = hlik.MCEM.step
 
@@ -166,11 +170,20 @@ def test_interruption_returns_the_fit_so_far(monkeypatch):
     monkeypatch.setattr(hlik.MCEM, "step", interrupted)
     model = simulated("poisson")
     with pytest.warns(hlik.ConvergenceWarning, match="interrupted after 1 steps"):
-        found = fitted(model, hlik.MCEM(sampler="importance"))
+        found = fitted(model, hlik.MCEM(sampler="importance", initial="none"))
     assert len(found.history["iteration"]) == 1
     assert np.all(np.isfinite(found.standard_errors["beta"]))
+    likelihood = HLikelihood(read_model(model))
+    psi = np.concatenate([np.ravel(found.unconstrained_estimates[name]) for name in ("beta", "sigma_log__")])
+    exact = QuadratureProfile(likelihood, 25).mode(psi, psi[:2], likelihood.start_v()).value
+    error = float(found.fit["log_likelihood_mcse"])
+    assert abs(float(found.fit["log_likelihood"]) - exact) < 4 * error + 1e-3 < 0.5
     monkeypatch.undo()
-    assert fitted(model, hlik.MCEM(sampler="importance"), start=found).fit.attrs["status"] == "converged"
+    found.to_netcdf(tmp_path / "fit.nc")
+    again = fitted(model, hlik.MCEM(sampler="importance"), start=az.from_netcdf(tmp_path / "fit.nc"))
+    assert again.fit.attrs["status"] == "converged"
+    first = again.history["sigma_log__"].values[0] - found.unconstrained_estimates["sigma_log__"].values
+    assert abs(first) < 2 * float(found.unconstrained_standard_errors["sigma_log__"])
 
 
 def test_rules_and_stochastic_approximation_agree(poisson):
@@ -311,6 +324,55 @@ def test_too_few_draws_are_told():
     settings = hlik.MCEM(sampler="importance", draws=64, max_draws=256, mcse=1e-3)
     with pytest.warns(hlik.ConvergenceWarning, match="stopped at max_draws=256: the Monte Carlo errors are up to"):
         fitted(model, settings)
+
+
+def pairs() -> pm.Model:
+    """Two binary answers of each of 15: the log of sigma has a standard error of 2.9."""
+    rng = np.random.default_rng(3)
+    group = np.repeat(np.arange(15), 2)
+    y = rng.binomial(1, 1 / (1 + np.exp(-(0.3 + 1.5 * rng.normal(size=15)[group]))))
+    with pm.Model() as model:
+        u = pm.Normal("u", 0, pm.HalfNormal("sigma", 1), shape=15)
+        pm.Bernoulli("y", logit_p=pm.Normal("beta", 0, 5) + u[group], observed=y)
+    return model
+
+
+def test_an_information_that_is_not_positive_definite_is_told():
+    settings = hlik.MCEM(sampler="importance", draws=64, max_draws=128)
+    with pytest.warns(hlik.ConvergenceWarning, match="not positive definite with 128 draws"):
+        found = fitted(pairs(), settings)
+    assert "draws would tell whether it is singular: raise max_draws" in found.fit.attrs["status"]
+    assert np.isnan(found.standard_errors["sigma"])
+    assert np.linalg.eigvalsh(found.em["information"].values)[0] < 0
+    with pytest.warns(hlik.ConvergenceWarning):
+        more = fitted(pairs(), hlik.MCEM(sampler="importance", draws=64, max_draws=16_384))
+    assert np.linalg.eigvalsh(more.em["information"].values)[0] > 0
+    assert np.isfinite(more.standard_errors["sigma"])
+
+
+@pytest.mark.slow
+def test_draws_that_an_information_would_need():
+    """With that many, the Monte Carlo error of the least eigenvalue is half of what it was found to be."""
+    likelihood = HLikelihood(read_model(pairs()))
+    sampler, active = sampler_for("importance", likelihood, np.zeros((8, 15)), 0), np.ones(2, bool)
+    beta, theta = np.array([0.4]), np.log([0.47])
+    ratios = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        found = louis_at(likelihood, sampler.draw(beta, theta, 128, rng), beta, theta, active)
+        if found.draws_needed is None:
+            assert np.all(np.isfinite(found.standard_errors))
+            continue
+        if found.draws_needed > 3_000 or len(ratios) == 5:  # for the time that it would take
+            continue
+        least = np.linalg.eigvalsh(found.information)[0]
+        draws = sampler.draw(beta, theta, found.draws_needed, rng)
+        then = louis_at(likelihood, draws, beta, theta, active)
+        scaled = then.information_mcse[1, 1] * np.sqrt(draws.count / found.draws_needed)  # a power of two was drawn
+        ratios.append(scaled / abs(least))
+    assert len(ratios) == 5
+    # errors from 16 parts are known to a fifth, those of 128 draws and of a chosen eigenvalue less well
+    assert 0.35 < np.exp(np.mean(np.log(ratios))) < 0.7
 
 
 def test_prior_weights_with_importance():

@@ -172,6 +172,21 @@ def test_what_enters_without_a_scale_is_a_parameter(name):
     assert "u" in roles_of(with_effect(ENTERS_WITHOUT_SCALE[name])).parameters
 
 
+@pytest.mark.parametrize("term", [lambda s, u: (s * u)[group], lambda s, u: s * u[group], lambda s, u: X @ (s * u[:3])])
+def test_a_scaled_zero_sum_normal_variable_is_a_random_effect(term):
+    def build():
+        u = pm.ZeroSumNormal("u", shape=GROUPS)
+        poisson(pm.Normal("b") + term(pm.HalfNormal("sigma"), u))
+
+    roles = roles_of(build)
+    assert (roles.random_effects, roles.parameters) == (["u"], ["b", "sigma"])
+    assert roles.multipliers_of == {"u": ("sigma",)}
+
+
+def test_a_zero_sum_normal_variable_without_a_scale_is_a_parameter():
+    assert "u" in roles_of(lambda: poisson(pm.ZeroSumNormal("u", sigma=2.0, shape=GROUPS)[group])).parameters
+
+
 def test_a_normal_variable_with_a_mean_is_no_non_centred_effect():
     assert "u" in roles_of(with_effect(ONE_SCALE["scalar"], mu=1.0)).parameters
 

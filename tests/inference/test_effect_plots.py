@@ -91,3 +91,26 @@ def test_diagnostics_of_a_family_without_deviance():
     assert {tuple(np.round(pair, 9)) for pair in zip(fitted_mean, residual, strict=True)} <= drawn
     assert sum(bar.get_height() for bar in axes[0, 2].patches[-8:]) == 80  # sqrt(80) bars
     assert "no deviance" in axes[0, 3].texts[0].get_text()
+
+
+def test_columns_of_a_formula():
+    """A grid over a column of the data frame, others at their means, a line for each level of a factor."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "w": rng.normal(2, 1, 60), "g": np.tile(list("abcdef"), 10)})
+    frame["kind"] = np.where(rng.uniform(size=60) < 0.5, "old", "new")
+    frame["y"] = rng.poisson(
+        np.exp(1 + 0.4 * frame.x + 0.2 * (frame.kind == "old") + rng.normal(0, 0.5, 6)[np.tile(range(6), 10)])
+    )
+    model = hlik.from_formula("y ~ x + w + kind + (1 | g)", frame, family="poisson")
+    idata = hlik.fit(model, progressbar=False, draws=0)
+    ax = hlik.plot_effects(model, idata, "x", by="kind")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["kind = new", "kind = old"]
+    b = idata.estimates
+    along = np.linspace(frame.x.min(), frame.x.max(), 60)
+    mean = np.exp(float(b["Intercept"]) + float(b["x"]) * along + float(b["w"]) * frame.w.mean())
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), along)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), mean, rtol=1e-8)
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), mean * np.exp(b["kind"].values.item()), rtol=1e-8)
+    with pytest.raises(hlik.ModelError, match="column of the formula's data"):
+        hlik.plot_effects(model, idata, "z")
+    plt.close("all")

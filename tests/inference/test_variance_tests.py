@@ -98,6 +98,18 @@ def test_gamma_effects():
     np.testing.assert_allclose([row["estimate"], row["se"]], [polygamma(1, 1 / lam), slope * se], rtol=1e-6)
 
 
+def test_t_effects():
+    """Var(u) = sigma^2 nu / (nu - 2); mcemGLM tests sigma^2, with the same statistic."""
+    with pm.Model() as model:
+        beta, sigma = pm.Normal("beta", 0, 5), pm.HalfNormal("sigma", 1)
+        u = pm.StudentT("u", nu=6, mu=0, sigma=sigma, shape=15)
+        pm.Poisson("y", pm.math.exp(beta + u[GROUP]), observed=Y)
+    found = fitted(model)
+    sigma, se = float(found.estimates["sigma"]), float(found.standard_errors["sigma"])
+    row = hlik.variance_tests(found).loc["u"]
+    np.testing.assert_allclose(row.iloc[:3], [1.5 * sigma**2, 3 * sigma * se, sigma / (2 * se)], rtol=1e-6)
+
+
 def test_no_test_at_zero():
     y = np.tile([0, 1, 2, 1, 1], 15)
     with pm.Model() as model:

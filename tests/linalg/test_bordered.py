@@ -312,8 +312,7 @@ def test_systems_survive_pickling(kernel):
 
 def test_description_and_choices():
     system = make_case("crossed").system
-    assert system.is_dense
     described = system.describe()
     assert (described["n"], described["p"], described["q"]) == (400, 4, 73)
     assert described["kernel"] == "dense" and described["products"] == "PairProducts"
-    assert not make_case("random_intercept").system.is_dense  # diagonal
+    assert make_case("random_intercept").system.symbolic.kernel == "diagonal"

@@ -143,3 +143,18 @@ def test_large_effects_are_not_drawn_unless_asked():
 def test_not_a_result():
     with pytest.raises(hlik.ModelError, match=r"not a result of hlik\.fit"):
         hlik.summary(az.from_dict({"beta": np.zeros((2, 3))}))
+    with pytest.raises(hlik.ModelError, match=r"not a result of hlik\.fit"):
+        hlik.history(az.from_dict({"beta": np.zeros((2, 3))}))
+
+
+def test_history_that_was_taken_out(idata):
+    without = az.InferenceData(**{name: idata[name] for name in idata.groups() if name != "history"})
+    with pytest.raises(hlik.ModelError, match="no history of iterations"):
+        hlik.history(without)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95])
+@pytest.mark.parametrize("table", [hlik.summary, hlik.ranef])
+def test_levels_outside_the_unit_interval(idata, table, level):
+    with pytest.raises(hlik.ModelError, match=f"level must lie between 0 and 1; got {level}"):
+        table(idata, level=level)

@@ -21,11 +21,11 @@ import scipy.sparse as sp
 from scipy import special
 from scipy.sparse.csgraph import connected_components
 
+from hlik.block_effects import InverseMap
 from hlik.hlikelihood import HLikelihood
 from hlik.linalg import lower_pattern
 from hlik.maps import ThetaMap
 from hlik.model import HierarchicalModel, RandomEffect
-from hlik.block_effects import InverseMap
 from hlik.precision import Precision, matrix_precision
 
 LARGEST_BLOCK = 3  # effects of a density that quadrature takes without the mixture

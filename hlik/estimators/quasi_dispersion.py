@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from hlik.block_effects import BlockRoot
 from hlik.errors import ModelError
 from hlik.links import LINKS
 from hlik.maps import LinkMap, ThetaMap
 from hlik.model import HierarchicalModel, Parameter, Response, Variable
-from hlik.block_effects import BlockRoot
 from hlik.precision import Precision
 
 

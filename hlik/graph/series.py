@@ -11,13 +11,13 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
 from pytensor.tensor.random.basic import NormalRV
 
+from hlik.determinants import IntrinsicDeterminant
 from hlik.distributions.structure import PrecisionStructure
 from hlik.errors import ModelError
 from hlik.graph import forms as fm
 from hlik.graph.numeric import known_value
 from hlik.graph.structures import MatrixStructure, structure_of
 from hlik.graph.walk import Walker
-from hlik.determinants import IntrinsicDeterminant
 
 MAX_INTRINSIC = 3000  # areas of an ICAR: its sum-to-zero constraint makes the precision dense
 

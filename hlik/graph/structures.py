@@ -32,13 +32,13 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
 from pytensor.tensor.random.basic import MvNormalRV, StudentTRV
 
+from hlik.block_effects import block_precision
+from hlik.determinants import Determinant
 from hlik.distributions.random_variable import PrecisionNormalRV
 from hlik.distributions.structure import PrecisionStructure
 from hlik.graph import forms as fm
 from hlik.graph.walk import Walker
 from hlik.linalg import LowerPattern
-from hlik.block_effects import block_precision
-from hlik.determinants import Determinant
 from hlik.precision import Precision, PriorPattern, matrix_precision
 
 

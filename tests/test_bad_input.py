@@ -278,3 +278,20 @@ def test_levels_with_one_answer_each(uniform, monkeypatch):
         hlik.fit(model, progressbar=False, draws=0)
     told = [str(w.message) for w in caught if issubclass(w.category, hlik.DataWarning)]
     assert any("Every level of 'u' has only zeros or only ones of 'y'" in message for message in told) == uniform
+
+
+def test_an_index_without_a_level():
+    with pm.Model() as model:
+        u = pm.Normal("u", 0, pm.HalfNormal("sigma"), shape=GROUPS)
+        pm.Poisson("y", pt.exp(pm.Normal("b") + u[replaced(group, 5, 20).astype(int)]), observed=counts)
+    with pytest.raises(ModelError, match=rf"index of 'u', of shape \({GROUPS},\), does not fit: index 20 is out of"):
+        fit(model)
+
+
+def test_a_response_in_another_shape_than_its_mean():
+    """NumPy would make a matrix of all pairs of them."""
+    with pm.Model() as model:
+        u = pm.Normal("u", 0, pm.HalfNormal("sigma"), shape=GROUPS)
+        pm.Normal("y", u[group], pm.HalfNormal("error"), observed=np.asarray(real)[:, None])
+    with pytest.raises(ModelError, match=rf"'y' has shape \({N}, 1\) and its linear predictor \(1, {N}\): give both"):
+        fit(model)

@@ -29,6 +29,7 @@ def build(spec: ModelSpec) -> pm.Model:
         weights=spec.weights is not None,
         dispersion=spec.dispersion is not None,
     )
+    _check_weights(spec)
     location, spread = _link_scale(spec, link)
     with pm.Model(coords={ROWS: spec.rows}) as model:
         eta = _predictor(spec.mean, location, spread, spec.noncentered)
@@ -47,6 +48,17 @@ def build(spec: ModelSpec) -> pm.Model:
         )
         family.write(observed)
     return model
+
+
+def _check_weights(spec: ModelSpec) -> None:
+    if spec.weights is None:
+        return
+    bad = np.flatnonzero(~((spec.weights > 0) & np.isfinite(spec.weights)))
+    if bad.size:
+        raise ModelError(
+            f"weights must be positive and finite; row {spec.rows[bad[0]]!r} has {spec.weights[bad[0]]:g}. Leave rows "
+            "out of the data instead of giving them no weight."
+        )
 
 
 def _link_scale(spec: ModelSpec, link: str) -> tuple[float, float]:

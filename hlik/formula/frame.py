@@ -49,7 +49,7 @@ class Design:
         """The same columns for other data, with the codings and transformations of the first."""
         if self.evaluated is None:
             return Design(np.empty((len(data), 0)), (), None, None)
-        return _design(self.evaluated.evaluate_new_data(data), len(data))
+        return _design(self.evaluated.evaluate_new_data(data), data.index)
 
 
 def environment(depth: int) -> Environment:
@@ -70,7 +70,7 @@ def evaluate(text: str, data: pd.DataFrame, names: Environment) -> Design:
     common = _evaluate(text, data, names).common
     if common is None:
         return Design(np.empty((len(data), 0)), (), None, None)
-    design = _design(common, len(data))
+    design = _design(common, data.index)
     empty = [term.name for term in design.terms if term.columns.start == term.columns.stop]
     if empty:
         raise ModelError(f"term {empty[0]!r} has no columns: a factor needs two levels or more; this one has one.")
@@ -89,19 +89,26 @@ def _evaluate(text: str, data: pd.DataFrame, names: Environment) -> DesignMatric
         raise ModelError(f"formula {text!r} cannot be evaluated: {error}") from error
 
 
-def _design(common: Any, n: int) -> Design:
+def _design(common: Any, rows: pd.Index) -> Design:
     terms, columns, start = [], [], 0
     offset: np.ndarray | None = None
     values = common.design_matrix
     for name, term in common.terms.items():
         block = np.asarray(values[:, common.slices[name]], float)
+        bad = np.argwhere(~np.isfinite(block))
+        if bad.size:
+            row, place = bad[0]
+            raise ModelError(
+                f"term {name!r} is {block[row, place]} in row {rows[row]!r}: correct that row of the data, or leave it "
+                "out."
+            )
         if term.kind == "offset":
             offset = block[:, 0] if offset is None else offset + block[:, 0]
             continue
         terms.append(FixedTerm(name, slice(start, start + block.shape[1]), _labels(term, block.shape[1])))
         columns.append(block)
         start += block.shape[1]
-    X = np.column_stack(columns) if columns else np.empty((n, 0))
+    X = np.column_stack(columns) if columns else np.empty((len(rows), 0))
     return Design(X, tuple(terms), offset, common)
 
 

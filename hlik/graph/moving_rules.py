@@ -22,6 +22,7 @@ from pytensor.tensor.subtensor import (
     Subtensor,
 )
 
+from hlik.errors import ModelError
 from hlik.graph import algebra, products
 from hlik.graph import forms as fm
 from hlik.graph import rows as lin
@@ -37,7 +38,14 @@ from hlik.graph.rules import element_numbers, propagate, unknown
 def _(op: Op, node: Apply, forms: Sequence[Form]) -> Form:
     if not all(fm.is_constant(form) for form in forms[1:]):
         return unknown(node, forms)
-    return fm.rearranged(forms[0], values_of_node(node, [element_numbers(forms[0]), *forms[1:]])[0])
+    try:
+        numbers = values_of_node(node, [element_numbers(forms[0]), *forms[1:]])[0]
+    except IndexError as error:
+        whose = ", ".join(map(repr, sorted(fm.inputs_of(forms[0])))) or "data"
+        raise ModelError(
+            f"An index of {whose}, of shape {fm.shape_of(forms[0])}, does not fit: {error}. Levels are numbered from 0."
+        ) from None
+    return fm.rearranged(forms[0], numbers)
 
 
 @propagate.register(Split)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from pytensor.graph.basic import Variable
 
+from hlik.errors import ModelError
 from hlik.graph import forms as fm
 from hlik.graph.algebra import SEVERAL, as_function
 from hlik.graph.ancestry import free_parents
@@ -55,7 +56,7 @@ def read_predictor(walker: Walker, rv: Variable, roles: Roles) -> Predictor:
     mean = walker.form(parts.mean)
     found = linked(mean, positive=not parts.family.valid_mean(np.array(-1.0)))
     if found is not None:
-        affine, effects = fm.broadcast(found[0], walker.shape(rv)), frozenset(roles.random_effects)
+        affine, effects = _broadcast(found[0], rv.name, walker.shape(rv)), frozenset(roles.random_effects)
         return Predictor(parts, affine, found[1], other_inputs, other_effects=other_inputs & effects)
     loaded = sorted(fm.inputs_of(mean) & roles.multipliers_of.keys())
     if loaded:
@@ -63,6 +64,17 @@ def read_predictor(walker: Walker, rv: Variable, roles: Roles) -> Predictor:
     else:
         obstacle = f"the mean of {rv.name!r} is no function of a linear predictor: {why_not_linear(walker, mean)}"
     return Predictor(parts, None, None, other_inputs | fm.inputs_of(mean), obstacle)
+
+
+def _broadcast(affine: Affine, name: str, shape: tuple[int, ...]) -> Affine:
+    """The predictor in the shape of the response."""
+    try:
+        return fm.broadcast(affine, shape)
+    except ValueError:
+        raise ModelError(
+            f"Response {name!r} has shape {shape} and its linear predictor {affine.shape}: give both the same shape "
+            "(observed=y.ravel(), or index the predictor with [:, None])."
+        ) from None
 
 
 def why_not_linear(walker: Walker, form: Form) -> str:

@@ -79,3 +79,18 @@ def test_pictures(fit):
     assert az.plot_autocorr(idata, var_names=["u"], combined=True, max_lag=5).size >= 12
     assert az.plot_ess(idata, var_names=["u"], kind="quantile", coords={"u_dim_0": [0, 1]}).size == 2
     plt.close("all")
+
+
+def test_profile_intervals(fit):
+    """From the scores of fits with the parameter held, against those by quadrature."""
+    model, idata = fit
+    exact = hlik.confint(
+        model, hlik.fit(model, hlik.AGQ(), progressbar=False, draws=0), method="profile", parm=["beta[1]"], level=0.8
+    )
+    found = hlik.confint(model, idata, method="profile", parm=["beta[1]"], level=0.8)
+    assert list(found.index) == ["beta[1]"]
+    assert found["method"].iloc[0] == "profile"
+    error = float(idata.monte_carlo_errors["beta"][1])
+    np.testing.assert_allclose(found[["lower", "upper"]], exact[["lower", "upper"]], atol=4 * error + 1e-3)
+    with pytest.raises(hlik.ModelError, match="no parameters of this result"):
+        hlik.profile(model, idata, "gamma")

@@ -27,10 +27,12 @@ import numpy as np
 
 from hlik.executors import run_all
 from hlik.importance_problem import Part, Problem
-from hlik.importance_proposal import Proposal
+from hlik.importance_proposal import FULL, Proposal
+from hlik.importance_split import Group, groups_of
 from hlik.importance_tasks import derivatives, log_sums, log_weights, moments, run_task
 
 CELLS = 2_000_000  # numbers of one array of a task: 16 MB
+TOGETHER = 64  # draws of a task at least, where there are several blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,7 @@ class ImportanceLikelihood:
     seed: tuple[int, ...]
     executor: Executor | None = None
     _token: str = field(default_factory=lambda: uuid4().hex)
+    _groups: list[Group] = field(default_factory=list)
     _payloads: list[Any] = field(default_factory=list)
     _memory: dict[bytes, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     _derivatives: dict[tuple[bytes, bool], Derivatives] = field(default_factory=dict)
@@ -99,28 +102,43 @@ class ImportanceLikelihood:
         """Draws in all."""
         return self.n * self.randomisations
 
+    @property
+    def groups(self) -> list[Group]:
+        """Groups of blocks, so few rows in each that an array of a task has room for `TOGETHER` draws of them."""
+        if not self._groups:
+            self._groups.extend(groups_of(self.problem, -(-_widest(self.problem) * TOGETHER // CELLS)))
+        return self._groups
+
     def parts(self) -> int:
         """Parts of a randomisation, one a task: as few as keep the arrays small."""
-        model = self.problem.likelihood.model
-        cases = sum(term.n * max(term.n_predictors, 1) for term in self.problem.likelihood.terms)
-        blocks = self.problem.blocks.count
-        widest = max(cases, model.n_rows, model.n_random, blocks * (model.n_beta + model.n_theta), 1)
+        widest = max(_widest(group.problem) for group in self.groups)
         wanted = -(-self.n * widest // CELLS)
         return int(min(self.n, 1 << max(int(wanted) - 1, 0).bit_length()))
 
-    def _run(self, function: Callable[..., Any], *arguments: Any) -> Iterator[tuple[int, Any]]:
-        """Results of a function for every part, with the number of the randomisation, always in the same order."""
+    def _part(self, group: int, randomisation: int, part: int) -> Part:
+        own = (group,) if len(self.groups) > 1 else ()
+        return Part(self.n, part, self.parts(), (*self.seed, randomisation, *own))
+
+    def _run(
+        self, function: Callable[..., Any], psi: np.ndarray, *arguments: Any, norm: np.ndarray | None = None
+    ) -> Iterator[tuple[Group, int, Any]]:
+        """Results of a function for every task, with its group and randomisation, always in the same order.
+
+        A task is a group of blocks in a part of a randomisation; `norm` (B,) is cut to the blocks of the group.
+        """
         if not self._payloads:
             here = self.executor is None
-            self._payloads.append(self.problem if here else pickle.dumps(self.problem.portable()))
-        parts = self.parts()
-        places = [(r, k) for r in range(self.randomisations) for k in range(parts)]
-        tasks = [
-            (function, self._token, self._payloads[0], Part(self.n, k, parts, (*self.seed, r)), *arguments)
-            for r, k in places
-        ]
-        for (r, _), result in zip(places, run_all(self.executor, run_task, tasks), strict=True):
-            yield r, result
+            problems = [group.problem for group in self.groups]
+            self._payloads.extend(problems if here else [pickle.dumps(one.portable()) for one in problems])
+        parts = range(self.parts())
+        places = [(g, r, k) for g in range(len(self.groups)) for r in range(self.randomisations) for k in parts]
+        tasks = []
+        for g, r, k in places:
+            own = () if norm is None else (norm[self.groups[g].blocks],)
+            head = (function, f"{self._token}-{g}", self._payloads[g], self._part(g, r, k))
+            tasks.append((*head, psi, *own, *arguments))
+        for (g, r, _), result in zip(places, run_all(self.executor, run_task, tasks), strict=True):
+            yield self.groups[g], r, result
 
     def _sums(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``log sum w`` by block and randomisation, (B, R), and ``log sum w^2``, (B,)."""
@@ -128,9 +146,9 @@ class ImportanceLikelihood:
         if key not in self._memory:
             total = np.full((self.problem.blocks.count, self.randomisations), -np.inf)
             squares = np.full(self.problem.blocks.count, -np.inf)
-            for r, (one, two) in self._run(log_sums, psi):
-                total[:, r] = np.logaddexp(total[:, r], one)
-                squares = np.logaddexp(squares, two)
+            for group, r, (one, two) in self._run(log_sums, psi):
+                total[group.blocks, r] = np.logaddexp(total[group.blocks, r], one)
+                squares[group.blocks] = np.logaddexp(squares[group.blocks], two)
             while len(self._memory) >= 4:
                 del self._memory[next(iter(self._memory))]
             self._memory[key] = (total, squares)
@@ -169,9 +187,9 @@ class ImportanceLikelihood:
         R = self.randomisations
         weight, gradient = np.zeros((R, count)), np.zeros((R, size, count))
         outer, curvature = np.zeros((size, size)), np.zeros((size, size))
-        for r, sums in self._run(derivatives, psi, norm, hessian):
-            weight[r] += sums.weight
-            gradient[r] += sums.gradient
+        for group, r, sums in self._run(derivatives, psi, hessian, norm=norm):
+            weight[r, group.blocks] += sums.weight
+            gradient[r][:, group.blocks] += sums.gradient
             outer += sums.outer
             curvature += sums.curvature
         by_block = gradient.sum(axis=0)
@@ -199,26 +217,35 @@ class ImportanceLikelihood:
 
     def _moments(self, psi: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """Weighted means of v, and second moments about the proposal's means: see `Proposal.adapted`."""
-        first = np.zeros(self.problem.proposal.n_effects)
-        second: list[np.ndarray] = []
-        for _, found in self._run(moments, psi, self.log_norm(psi)):
-            first += found.first
-            second = [a + b for a, b in zip(second, found.second, strict=True)] if second else list(found.second)
+        proposal = self.problem.proposal
+        first = np.zeros(proposal.n_effects)
+        shapes = [
+            effects.shape if effects.shape[1] > FULL else (*effects.shape, effects.shape[1])
+            for effects in proposal.effects
+        ]
+        second = [np.zeros(shape) for shape in shapes]
+        for group, _, found in self._run(moments, psi, norm=self.log_norm(psi)):
+            first[group.effects] += found.first
+            for (size, own), moment in zip(group.sizes, found.second, strict=True):
+                second[size][own] += moment
         return first, second
 
     def log_weights(self, psi: np.ndarray) -> np.ndarray:
         """Logarithms of the weights, shape (B, draws)."""
-        return np.concatenate([found for _, found in self._run(log_weights, psi)], axis=1)
+        found: dict[int, list[np.ndarray]] = {}
+        for group, _, values in self._run(log_weights, psi):
+            found.setdefault(int(group.blocks[0]), []).append(values)
+        return np.concatenate([np.concatenate(values, axis=1) for values in found.values()])
 
     def draws_of_v(self, psi: np.ndarray) -> np.ndarray:
         """The draws themselves at psi, in the order of `log_weights`, shape (q, draws)."""
-        parts = self.parts()
-        found = [
-            self.problem.draws(Part(self.n, k, parts, (*self.seed, r)))[0]
-            for r in range(self.randomisations)
-            for k in range(parts)
-        ]
-        v, shift = np.concatenate(found, axis=1), self.problem.proposal.shift
+        v = np.empty((self.problem.proposal.n_effects, self.draws))
+        for g, group in enumerate(self.groups):
+            places = [(r, k) for r in range(self.randomisations) for k in range(self.parts())]
+            v[group.effects] = np.concatenate(
+                [group.problem.draws(self._part(g, *place))[0] for place in places], axis=1
+            )
+        shift = self.problem.proposal.shift
         return v if shift is None else shift.moved(v, self.problem.split(psi)[0])
 
     def fewer(self, randomisations: int) -> ImportanceLikelihood:
@@ -227,3 +254,10 @@ class ImportanceLikelihood:
         if few == self.randomisations:
             return self
         return replace(self, randomisations=few, _memory={}, _derivatives={})
+
+
+def _widest(problem: Problem) -> int:
+    """Numbers of the longest array of a draw."""
+    model = problem.likelihood.model
+    cases = sum(term.n * max(term.n_predictors, 1) for term in problem.likelihood.terms)
+    return max(cases, model.n_rows, model.n_random, problem.blocks.count * (model.n_beta + model.n_theta), 1)

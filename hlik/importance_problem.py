@@ -126,7 +126,7 @@ _DRAWS: OrderedDict[tuple, tuple[Proposal, np.ndarray, np.ndarray]] = OrderedDic
 def _keep(key: tuple, found: tuple[Proposal, np.ndarray, np.ndarray]) -> None:
     """Keep the first draws that fit: every evaluation goes through them in the same order."""
     size = found[1].size + found[2].size
-    stale = [other for other, kept in _DRAWS.items() if kept[0] is not found[0] or other[-1][:-1] != key[-1][:-1]]
+    stale = [other for other, kept in _DRAWS.items() if other[-1][:2] != key[-1][:2]]
     if sum(kept[1].size + kept[2].size for kept in _DRAWS.values()) + size > DRAWS_KEPT:
         for other in stale:
             del _DRAWS[other]

@@ -50,7 +50,10 @@ def test_errors_of_the_function_are_raised():
 
 
 def estimates(executor):
-    idata = hlik.fit(MODELS["poisson"](), hlik.MCLA(m=1024, executor=executor), random_seed=1, progressbar=False)
+    """Tasks are groups of blocks in randomisations: the arrays are made so small that there are several groups."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hlik.importance.CELLS", 1500)
+        idata = hlik.fit(MODELS["poisson"](), hlik.MCLA(m=1024, executor=executor), random_seed=1, progressbar=False)
     return np.concatenate(
         [np.ravel(idata.estimates["beta"]), np.ravel(idata.estimates["sigma"]), [idata.fit.log_likelihood]]
     )

@@ -111,7 +111,7 @@ def restore(model: Any, idata: az.InferenceData) -> Restored:
     v = estimated_v(read, idata)
     covariance = idata["fit"]["covariance_matrix"].values
     attributes = idata["fit"].attrs
-    is_expected = attributes["estimator_name"] == "EQL"
+    is_expected = attributes["estimator_name"] == "EQL" and read.double is None
     likelihood, moving = (None, None) if is_expected else _given_scales(read, idata)
     if likelihood is None:
         information = _expected(read, beta, v, theta)

@@ -9,6 +9,7 @@ from scipy import stats
 
 import hlik
 from hlik.distributions import CAR, Relationship
+from models import hglm_tutorial
 
 RNG = np.random.default_rng(5)
 N, Q = 40, 150
@@ -337,3 +338,34 @@ def test_joint_and_endless_densities_are_refused():
     with pytest.raises(hlik.ModelError, match=r"'u' .* has no variance"):
         hlik.predict(model, idata, random="new")
     assert np.isfinite(hlik.predict(model, idata, random="new", se=False)["estimate"]).all()
+
+
+def test_double_models_by_eql():
+    """Random effects in the mean and in the dispersion: dense algebra of both predictors' observed information."""
+    data = hglm_tutorial.load()
+    model = hglm_tutorial.build(data)
+    idata = fit(model)
+    e, group, y = idata.estimates, data["ID"].to_numpy() - 1, data["double"].to_numpy()
+    M = np.column_stack([np.ones(500), np.eye(10)[group]])
+    mean = float(e["Intercept"]) + e["1|ID"].values[group]
+    weight = np.exp(-(float(e["dispersion_Intercept"]) + e["dispersion_1|ID"].values[group]))
+    r = y - mean
+    H = np.block([
+        [M.T @ (weight[:, None] * M), M.T @ ((weight * r)[:, None] * M)],
+        [M.T @ ((weight * r)[:, None] * M), M.T @ ((0.5 * weight * r**2)[:, None] * M)],
+    ])  # fmt: skip
+    variances = [float(e[name]) ** 2 for name in ("1|ID_sigma", "dispersion_1|ID_sigma")]
+    H += np.diag(np.r_[0, np.full(10, 1 / variances[0]), 0, np.full(10, 1 / variances[1])])
+    effects, fixed = np.r_[1:11, 12:22], [0, 11]
+    C = np.linalg.inv(H[np.ix_(effects, effects)])
+    names = list(idata["fit"]["parameter"].values)
+    place = [names.index(name) for name in ("Intercept", "dispersion_Intercept")]
+    S = idata["fit"]["covariance_matrix"].values[np.ix_(place, place)]
+    Z = np.hstack([np.eye(10)[group], np.zeros((500, 10))])
+    direct = np.column_stack([np.ones(500), np.zeros(500)]) - Z @ C @ H[np.ix_(effects, fixed)]
+    expected = np.einsum("ij,jk,ik->i", direct, S, direct) + np.einsum("ij,jk,ik->i", Z, C, Z)
+    found = hlik.predict(model, idata)
+    np.testing.assert_allclose(found["estimate"], mean, rtol=1e-9)
+    np.testing.assert_allclose(found["se"] ** 2, expected, rtol=1e-8)
+    new = hlik.predict(model, idata, random="new")
+    np.testing.assert_allclose(new["se"] ** 2, S[0, 0] + variances[0], rtol=1e-8)

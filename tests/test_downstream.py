@@ -163,7 +163,7 @@ def test_functions_of_single_estimators(fits):
         "plot_em": ("MCEM", "SAEM"),
         "plot_importance": ("MCLA",),
         "sandwich": ("EQL", "Laplace", "REML", "AGQ"),
-        "profile": ("Laplace", "AGQ"),
+        "profile": ("Laplace", "AGQ", "MCEM", "SAEM"),
     }
     calls = {
         "plot_em": lambda: hlik.plot_em(again),

@@ -97,18 +97,19 @@ class EffectsModel:
     def flat_of(self, v: np.ndarray, beta: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Value variables side by side in PyMC's order, (..., q), of positions v (..., q)."""
         return np.concatenate(
-            [self.value_of(effect, v[..., effect.index], beta, theta) for effect in self._ordered()], axis=-1
+            [self.value_of(effect, v[..., effect.index], beta, theta) for effect in self.ordered()], axis=-1
         )
 
     def v_of_flat(self, values: np.ndarray, beta: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """The reverse of `flat_of`."""
         v, at = np.empty((*values.shape[:-1], self.read.n_random)), 0
-        for effect in self._ordered():
+        for effect in self.ordered():
             v[..., effect.index] = self.v_of(effect, values[..., at : at + effect.size], beta, theta)
             at += effect.size
         return v
 
-    def _ordered(self) -> list[RandomEffect]:
+    def ordered(self) -> list[RandomEffect]:
+        """The random effects in the order of PyMC's free variables, which need not be hlik's."""
         own = {effect.name: effect for effect in self.read.random_effects}
         return [own[rv.name] for rv in self.model.free_RVs]
 

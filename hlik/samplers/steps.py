@@ -91,7 +91,7 @@ class StepSampler:
         self, effects: EffectsModel, v: np.ndarray, beta: np.ndarray, theta: np.ndarray
     ) -> dict[str, np.ndarray]:
         point = {}
-        for effect in self.model.random_effects:
+        for effect in effects.ordered():  # PyMC's steps put a point's values side by side as they come
             value = effects.value_of(effect, v[effect.index], beta, theta)
             point[effect.variable.value_name] = value.reshape(effect.variable.unconstrained_shape)
         return point

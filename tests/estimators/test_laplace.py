@@ -378,3 +378,23 @@ def test_masked_responses_are_left_out():
     short = fit(build(counts[kept], X[kept], GROUP[kept]))
     np.testing.assert_allclose(masked.fit.log_likelihood, short.fit.log_likelihood, rtol=1e-9)
     np.testing.assert_allclose(masked.estimates.beta, short.estimates.beta, atol=1e-6)
+
+
+def test_criteria_with_a_lifted_density_of_effects():
+    """Effects without closed form are no responses: all criteria are those of normal effects written as such."""
+    rng = np.random.default_rng(1)
+    group = np.repeat(np.arange(15), 6)
+    y = rng.poisson(np.exp(0.5 + 0.6 * rng.normal(size=15)[group]))
+    scalars = []
+    for is_mixture in (False, True):
+        with pm.Model() as model:
+            b, s = pm.Flat("b"), pm.HalfFlat("s")
+            if is_mixture:  # of two equal normal densities
+                v = pm.NormalMixture("v", w=[0.5, 0.5], mu=[0, 0], sigma=pm.math.stack([s, s]), shape=15)
+            else:
+                v = pm.Normal("v", 0, s, shape=15)
+            pm.Poisson("y", pm.math.exp(b + v[group]), observed=y)
+        fit = hlik.fit(model, "laplace", progressbar=False, draws=0).fit
+        names = ("conditional_log_likelihood", "df_effective", "caic", "aic", "p_v_h", "p_bv_h")
+        scalars.append([float(fit[name]) for name in names])
+    np.testing.assert_allclose(scalars[1], scalars[0], rtol=1e-6)  # both at the maximum to 1e-5 standard errors

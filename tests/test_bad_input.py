@@ -295,3 +295,12 @@ def test_a_response_in_another_shape_than_its_mean():
         pm.Normal("y", u[group], pm.HalfNormal("error"), observed=np.asarray(real)[:, None])
     with pytest.raises(ModelError, match=rf"'y' has shape \({N}, 1\) and its linear predictor \(1, {N}\): give both"):
         fit(model)
+
+
+@pytest.mark.parametrize("estimator", [hlik.Laplace(), hlik.AGQ(), hlik.MCLA(), hlik.MCEM()], ids=lambda e: e.name)
+def test_responses_with_a_kink(estimator):
+    with pm.Model() as model:
+        u = pm.Normal("u", 0, pm.HalfNormal("sigma"), shape=GROUPS)
+        pm.Laplace("y", pm.Normal("b") + u[group], pm.HalfNormal("scale"), observed=real)
+    with pytest.raises(ModelError, match=r"response 'y' \(Laplace\) has a kink at its centre.*such as StudentT"):
+        fit(model, estimator=estimator)

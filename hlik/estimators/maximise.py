@@ -34,6 +34,7 @@ from hlik.model import HierarchicalModel
 LOOSE = 1e-3  # standard errors: where rounding ends the line search, Newton's step must be shorter than that
 FLAT = 1e-8  # smallest curvature, as a part of the largest, below which the likelihood is called flat
 UNKNOWN = 100.0  # standard error of a log (log-odds) from which on the likelihood is called flat too
+SADDLE = 1e-6  # gain, as a part of the log-likelihood, by which a point without curvature is a saddle
 ENDLESS = 1e-4  # change of the log-likelihood over a factor e: the standard error of the log is then above 100
 GROWTH = 4.0  # of the reach after a step that went as far
 REST = 1e-7  # eigenvalue of a correlation matrix at which the likelihood is that of zero to about as much
@@ -141,7 +142,10 @@ class Maximiser:
                 f"{state.direction()}: fix a parameter with fixed={{...}}, or simplify the model"
             )
         if state.checked and state.flat:
-            return f"stopped: the likelihood is flat in {state.flat}: fix {_one_of(state.flat)}, or simplify the model"
+            return (
+                f"stopped: the likelihood is flat in {state.flat}: fix {_one_of(state.flat)}, pass another "
+                "start={...}, or simplify the model"
+            )
         if state.checked and state.decrement < (LOOSE if state.stalled else self.tol):
             names = state.boundary_names() + ([] if singular is None else [singular]) + state.endless_names()
             return CONVERGED if not names else "boundary: " + "; ".join(names)
@@ -264,7 +268,11 @@ class MaximumState:
         errors = scale[active] * np.sqrt((vectors**2 / np.maximum(values, 1e-300)).sum(axis=1))
         unknown = self._logarithmic()[active] & (errors > UNKNOWN)
         if (low.any() or unknown.any()) and decrement < self.settings.tol:
-            flat = self._names_along(np.abs(vectors[:, int(np.argmin(values))]), active)
+            least = vectors[:, int(np.argmin(values))]
+            beyond = self._beyond(scale[active] * least, active)
+            if beyond is not None:
+                return replace(self, psi=beyond, covariance=covariance, decrement=np.inf, stalled=False)
+            flat = self._names_along(np.abs(least), active)
         return replace(
             self, covariance=covariance, decrement=decrement, checked=True, flat=flat, hessian=hessian, endless=endless
         )
@@ -280,6 +288,16 @@ class MaximumState:
             back[k] -= np.sign(self.psi[k])
             found[k] = abs(self.objective.value(back) - self.objective.value(self.psi)) < ENDLESS
         return found
+
+    def _beyond(self, direction: np.ndarray, active: np.ndarray) -> np.ndarray | None:
+        """A better point along a direction without curvature, None where there is none: a saddle has, a ridge not."""
+        here = self.objective.value(self.psi)
+        for length in (1.0, -1.0, 0.1, -0.1, 0.01, -0.01):
+            psi = self.psi.copy()
+            psi[active] += length * direction
+            if self.objective.value(psi) > here + SADDLE * (1 + abs(here)):
+                return psi
+        return None
 
     def _names_along(self, direction: np.ndarray, active: np.ndarray) -> str:
         """The parameters that a direction of the active elements of psi moves, the one that it moves most first."""

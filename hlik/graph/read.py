@@ -133,7 +133,13 @@ def _assemble(
         forms=forms | more_forms,
         coords=coords_of(walker.model) | row_labels,
         obstacles=tuple(obstacles_of(walker, roles, responses, effects, predictors, fixed_names)),
-        laplace_obstacles=(*choice.obstacles, *unread, *_without_density(effects, choice), *_kinked(effects)),
+        laplace_obstacles=(
+            *choice.obstacles,
+            *unread,
+            *_without_density(effects, choice),
+            *_kinked(effects),
+            *_kinked_responses(responses),
+        ),
         kinks=tuple(_kinked(effects)),
         theta_design=theta_matrix(stack, n_rows, layout),
         extra_terms=tuple(extra_terms),
@@ -221,6 +227,16 @@ def _kinked(effects: Sequence[RandomEffect]) -> list[str]:
         f"such as Normal or StudentT"
         for effect in effects
         if effect.distribution in ("Laplace", "AsymmetricLaplace")
+    ]
+
+
+def _kinked_responses(responses: Sequence[Response]) -> list[str]:
+    """Responses of which h has no second derivative at the observations; no average over effects smooths that here."""
+    return [
+        f"the density of response {response.name!r} ({response.distribution}) has a kink at its centre, where h has "
+        f"no second derivative; use a smooth distribution with long tails, such as StudentT"
+        for response in responses
+        if response.distribution in ("Laplace", "AsymmetricLaplace")
     ]
 
 

@@ -14,7 +14,8 @@ from hlik.estimators.agq_profile import QuadratureProfile
 from hlik.estimators.base import Estimate
 from hlik.estimators.kinked_profile import KinkedProfile, kink_obstacles, start_without_effects
 from hlik.estimators.laplace_start import Start
-from hlik.estimators.maximise import Maximiser, MaximumState
+from hlik.estimators.maximise import Maximiser
+from hlik.estimators.maximum_state import MaximumState
 from hlik.estimators.scale_mixture_finish import finish_mixture
 from hlik.estimators.scale_mixture_profile import TOLERANCE, ScaleMixtureProfile
 from hlik.hlikelihood import HLikelihood

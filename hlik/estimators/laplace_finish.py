@@ -23,7 +23,7 @@ from hlik.penalty import unpenalised
 from hlik.terms import FlatTerm, ResponseTerm
 
 if TYPE_CHECKING:
-    from hlik.estimators.maximise import MaximumState
+    from hlik.estimators.maximum_state import MaximumState
 
 
 def finish_laplace(state: MaximumState) -> Estimate:

@@ -23,7 +23,7 @@ from hlik.hlikelihood import HLikelihood
 from hlik.linalg import NotPositiveDefinite
 
 if TYPE_CHECKING:
-    from hlik.estimators.maximise import MaximumState
+    from hlik.estimators.maximum_state import MaximumState
 
 COUNTS = 1e-8  # shares of nodes below which their random effects are left out of variances
 

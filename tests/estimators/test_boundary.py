@@ -161,3 +161,25 @@ def test_errors_at_an_end_are_those_of_the_limit(kind, estimator):
     np.testing.assert_allclose(found["standard_errors"]["v"], expected["standard_errors"]["v"], rtol=2e-3)
     own = {"t effects": "nu", "t responses": "nu", "a second effect": "s_w"}[kind]
     assert np.isnan(found["standard_errors"][own])
+
+
+def test_what_follows_a_correlation_at_one():
+    """Satterthwaite's df of EQL and REML, profile intervals of what the boundary leaves."""
+    y = simulated(1.0, 0)
+    model, dfs = correlated(y), []
+    for estimator in ("eql", hlik.Laplace(reml=True)):
+        with pytest.warns(hlik.ConvergenceWarning, match="correlation"):
+            idata = hlik.fit(model, estimator, progressbar=False, draws=0)
+        dfs.append(hlik.satterthwaite(model, idata)["df"].to_numpy())
+    np.testing.assert_allclose(dfs[0], dfs[1], rtol=1e-3)  # EQL ends at 1 - r = 2e-6
+    assert dfs[0][0] == pytest.approx(GROUPS - 1, abs=0.01)  # the mean of balanced groups
+    with pytest.warns(hlik.ConvergenceWarning, match="correlation"):
+        idata = hlik.fit(model, "laplace", progressbar=False, draws=0)
+    ends = hlik.confint(model, idata, method="profile", parm="beta")[["lower", "upper"]].to_numpy(float)
+    negative = with_loading(y, 1.0)
+    best = optimize.minimize(negative, [0.7, 0.9, 0.0, -1.0, -0.5], method="BFGS")
+    for k, row in enumerate(ends):  # along the profile too the correlation stays at one
+        for at in row:
+            others = [j for j in range(5) if j != k]
+            held = optimize.minimize(lambda q, k=k, at=at: negative(np.insert(q, k, at)), best.x[others], method="BFGS")
+            assert 2 * (held.fun - best.fun) == pytest.approx(3.8415, abs=2e-3)

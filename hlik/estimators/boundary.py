@@ -127,17 +127,28 @@ def held_parameters(likelihood: HLikelihood, theta: np.ndarray) -> np.ndarray:
 
 def less_singular(model: HierarchicalModel, theta: np.ndarray, held: np.ndarray) -> np.ndarray:
     """Theta with its held elements moved until the smallest eigenvalue of the correlation matrix is `NEAR`."""
-    best, found = least_eigenvalue(model, theta), theta
+    found = theta
     for k in np.flatnonzero(held):
         for step in (0.5, -0.5):
             for count in range(1, MOVES):
                 moved_theta = found.copy()
                 moved_theta[k] = theta[k] + count * step
                 least = least_eigenvalue(model, moved_theta)
-                if not best < least < NEAR:
+                if not least_eigenvalue(model, found) < least < NEAR or not _is_same(model, theta, moved_theta):
                     break
-                best, found = least, moved_theta
+                found = moved_theta
     return found
+
+
+def _is_same(model: HierarchicalModel, theta: np.ndarray, moved_theta: np.ndarray) -> bool:
+    """Whether covariance matrices change by less than `STILL`, in the units of their deviations."""
+    for effect, living in _singular_covariances(model, theta):
+        value = effect.precision.coefficients.covariance.value  # type: ignore[union-attr]
+        matrix, other = (value(at).reshape((living.size,) * 2)[np.ix_(living, living)] for at in (theta, moved_theta))
+        deviation = np.sqrt(np.diag(matrix))
+        if np.abs((other - matrix) / np.outer(deviation, deviation)).max(initial=0.0) > STILL:
+            return False
+    return True
 
 
 def least_eigenvalue(model: HierarchicalModel, theta: np.ndarray) -> float:

@@ -73,7 +73,7 @@ class Objective:
         """Minus value and gradient in scaled coordinates; a flat wall where h has no mode."""
         mode = self.evaluate(psi)
         if mode is None or not np.isfinite(mode.value):
-            return FAILED, np.zeros(psi.size)
+            return FAILED, np.zeros(root.shape[1])
         return -mode.value, -(root.T @ self.gradient(psi))
 
 

@@ -69,8 +69,9 @@ class MCLA:
     save_draws
         Whether the result holds the draws and their weights: group ``importance_draws``.
     executor
-        A `concurrent.futures.Executor` that does the work in tasks: processes of this machine, or a Dask cluster by
-        ``Client(...).get_executor()``. The numbers are the same for any number of workers.
+        A `concurrent.futures.Executor` that does the work in tasks, groups of blocks in randomisations: processes of
+        this machine, or a Dask cluster by ``Client(...).get_executor()``. The numbers are the same for any number of
+        workers; the task of a lost worker is run again.
 
     Raises
     ------

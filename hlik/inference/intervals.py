@@ -76,6 +76,7 @@ def confint(
     Cost of profiles: five to ten maximisations an element, each from the last one with exact gradients; by Monte Carlo
     EM as many fits, each from the last one's chains (`hlik.profile`). Profile
     intervals follow the likelihood's asymmetry and need no standard error; for few groups they are better than Wald's.
+    Where a covariance matrix is estimated singular (a correlation of one), it stays so along the profiles of others.
     The points of the curves are given by `hlik.profile`.
 
     References

@@ -22,6 +22,7 @@ from scipy import optimize
 
 from hlik.adjusted_profile import ModeError
 from hlik.errors import ModelError
+from hlik.estimators.boundary import held_parameters
 from hlik.estimators.laplace_objective import Objective, active_parameters, differenced_hessian
 from hlik.hlikelihood import HLikelihood
 from hlik.inference.refit import maximiser_of
@@ -87,6 +88,8 @@ class Profiler:
             raise ModelError("The likelihood has no value at the estimates of this result.")
         self.gradient = self.objective.gradient(self.psi)
         self.active = active_parameters(self.objective, self.psi)
+        held = held_parameters(profile.likelihood, self.fitted.theta)  # a singular covariance matrix stays so
+        self.active[self.psi.size - held.size :] &= ~held
         start = self.fitted.beta.size if self.restricted else 0
         self.covariance = self._covariance(self.fitted.covariance[start:, start:])
 

@@ -11,6 +11,7 @@ from scipy import stats
 
 from hlik.adjusted_profile import Profile
 from hlik.errors import ModelError
+from hlik.estimators.boundary import held_parameters, less_singular
 from hlik.estimators.laplace_objective import Objective, active_parameters, differenced_hessian
 from hlik.hlikelihood import HLikelihood
 from hlik.inference.restore import restore
@@ -122,10 +123,14 @@ def _theta_covariance(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inverse Hessian of the likelihood that was maximised, block of theta; zero for variances at zero."""
     is_restricted = idata["fit"].attrs["likelihood"] == "p_bv_h"
-    profile = Profile(HLikelihood(read), integrate_beta=is_restricted)
-    objective = Objective(profile, beta, v)
+    likelihood = HLikelihood(read)
+    objective = Objective(Profile(likelihood, integrate_beta=is_restricted), beta, v)
+    held = held_parameters(likelihood, theta)
+    if held.any():  # next to a singular covariance matrix second derivatives are all rounding
+        theta = less_singular(read, theta, held)
     psi = theta if is_restricted else np.concatenate([beta, theta])
     active = active_parameters(objective, psi)
+    active[psi.size - theta.size :] &= ~held
     own = np.diag(idata["fit"]["covariance_matrix"].values)[read.n_beta if is_restricted else 0 :]
     scale = np.diag(np.where(np.isfinite(own) & (own > 0), own, 1.0))
     hessian = differenced_hessian(objective, psi, scale, active)

@@ -161,3 +161,55 @@ def test_errors_at_an_end_are_those_of_the_limit(kind, estimator):
     np.testing.assert_allclose(found["standard_errors"]["v"], expected["standard_errors"]["v"], rtol=2e-3)
     own = {"t effects": "nu", "t responses": "nu", "a second effect": "s_w"}[kind]
     assert np.isnan(found["standard_errors"][own])
+
+
+def test_what_follows_a_correlation_at_one():
+    """Satterthwaite's df of EQL and REML, profile intervals of what the boundary leaves."""
+    y = simulated(1.0, 0)
+    model, dfs = correlated(y), []
+    for estimator in ("eql", hlik.Laplace(reml=True)):
+        with pytest.warns(hlik.ConvergenceWarning, match="correlation"):
+            idata = hlik.fit(model, estimator, progressbar=False, draws=0)
+        dfs.append(hlik.satterthwaite(model, idata)["df"].to_numpy())
+    np.testing.assert_allclose(dfs[0], dfs[1], rtol=1e-3)  # EQL ends at 1 - r = 2e-6
+    assert dfs[0][0] == pytest.approx(GROUPS - 1, abs=0.01)  # the mean of balanced groups
+    with pytest.warns(hlik.ConvergenceWarning, match="correlation"):
+        idata = hlik.fit(model, "laplace", progressbar=False, draws=0)
+    ends = hlik.confint(model, idata, method="profile", parm="beta")[["lower", "upper"]].to_numpy(float)
+    negative = with_loading(y, 1.0)
+    best = optimize.minimize(negative, [0.7, 0.9, 0.0, -1.0, -0.5], method="BFGS")
+    for k, row in enumerate(ends):  # along the profile too the correlation stays at one
+        for at in row:
+            others = [j for j in range(5) if j != k]
+            held = optimize.minimize(lambda q, k=k, at=at: negative(np.insert(q, k, at)), best.x[others], method="BFGS")
+            assert 2 * (held.fun - best.fun) == pytest.approx(3.8415, abs=2e-3)
+
+
+def test_covariance_matrix_of_rank_one():
+    """Three correlated effects of which one loading vector remains: errors of beta and sigma by dense algebra."""
+    rng = np.random.default_rng(2)
+    group = np.repeat(np.arange(10), 6)
+    X3 = np.column_stack([np.ones(60), rng.normal(size=60), rng.normal(size=60)])
+    y = X3 @ [1, 1, 0.5] + rng.normal(size=10)[group] + rng.normal(size=60) * 0.7
+    with pm.Model() as model:
+        b, sigma = pm.Flat("b", shape=3), pm.HalfFlat("sigma")
+        chol, _, _ = pm.LKJCholeskyCov("chol", n=3, eta=1, sd_dist=pm.HalfNormal.dist(1), compute_corr=True)
+        u = pm.MvNormal("u", 0, chol=chol, shape=(10, 3))
+        eta = pm.math.dot(X3, b) + u[group, 0] + u[group, 1] * X3[:, 1] + u[group, 2] * X3[:, 2]
+        pm.Normal("y", eta, sigma, observed=y)
+    with pytest.warns(hlik.ConvergenceWarning, match="covariance matrix of 'u' estimated singular"):
+        idata = hlik.fit(model, "laplace", progressbar=False, draws=0)
+    stds, corr = idata.estimates["chol_stds"].values, idata.estimates["chol_corr"].values
+
+    def negative(parameters: np.ndarray) -> float:
+        direction = X3 @ parameters[3:6]
+        V = np.outer(direction, direction) * (group[:, None] == group) + np.exp(2 * parameters[6]) * np.eye(60)
+        e = y - X3 @ parameters[:3]
+        return 0.5 * (np.linalg.slogdet(2 * np.pi * V)[1] + e @ np.linalg.solve(V, e))
+
+    start = np.concatenate([idata.estimates["b"].values, stds * corr[0], [np.log(float(idata.estimates["sigma"]))]])
+    exact = optimize.minimize(negative, start, method="BFGS")
+    expected = np.sqrt(np.diag(np.linalg.inv(hessian(negative, exact.x))))
+    np.testing.assert_allclose(idata.standard_errors["b"], expected[:3], rtol=2e-3)  # gradients of 4 digits
+    np.testing.assert_allclose(idata.standard_errors["sigma"] / idata.estimates["sigma"], expected[6], rtol=2e-3)
+    np.testing.assert_allclose(idata.standard_errors["chol_stds"].values[0], expected[3], rtol=2e-3)

@@ -35,7 +35,7 @@ def fitted(model, estimator):
     return hlik.fit(model, estimator, progressbar=False, random_seed=1, draws=0)
 
 
-def agrees(found, exact, names):
+def assert_agrees(found, exact, names):
     """Within four Monte Carlo errors, and what a last Newton step of up to 0.03 standard errors leaves."""
     assert found.fit.attrs["status"] == exact.fit.attrs["status"] == "converged"
     for name in names:
@@ -47,7 +47,7 @@ def agrees(found, exact, names):
     assert abs(float(found.fit["log_likelihood"] - exact.fit["log_likelihood"])) < 4 * error + 1e-3
 
 
-def recovers(found, names):
+def assert_recovered(found, names):
     """Within two and a half standard errors of what was simulated: five parameters, seeds not chosen."""
     for name in names:
         error = found.standard_errors[name].values
@@ -57,7 +57,7 @@ def recovers(found, names):
 def test_estimated_degrees_against_quadrature():
     model = simulated(60, 5, "normal", 4)
     exact = fitted(model, hlik.AGQ(15))
-    agrees(fitted(model, hlik.MCEM(sampler="importance")), exact, ("beta", "sigma", "nu", "residual"))
+    assert_agrees(fitted(model, hlik.MCEM(sampler="importance")), exact, ("beta", "sigma", "nu", "residual"))
     assert float(exact.fit["quadrature_error"]) < 1e-8
 
 
@@ -70,12 +70,12 @@ def test_recovers_what_was_simulated(family, points, names):
     """400 groups of eight; of the counts many are zero, and quadrature needs many points for the tails."""
     model = simulated(400, 8, family, 1)
     exact, found = fitted(model, hlik.AGQ(points)), fitted(model, hlik.MCEM(sampler="importance"))
-    recovers(exact, names)
-    recovers(found, names)
-    agrees(found, exact, names)
+    assert_recovered(exact, names)
+    assert_recovered(found, names)
+    assert_agrees(found, exact, names)
     laplace = fitted(model, hlik.Laplace())
     print({name: laplace.estimates[name].values for name in names}, {n: exact.estimates[n].values for n in names})
-    recovers(laplace, names)
+    assert_recovered(laplace, names)
 
 
 @pytest.mark.slow
@@ -94,9 +94,9 @@ def test_one_density_a_group():
         u = pm.MvStudentT("u", nu=nu, mu=np.zeros(2), scale=scale, shape=(200, 2))
         pm.Normal("y", beta[0] + beta[1] * x + u[group, 0] + u[group, 1] * x, residual, observed=y)
     exact, found = fitted(model, hlik.AGQ(9)), fitted(model, hlik.MCEM(sampler="importance"))
-    agrees(found, exact, ("beta", "sigma", "r", "nu", "residual"))
+    assert_agrees(found, exact, ("beta", "sigma", "r", "nu", "residual"))
     for one in (exact, found):
-        recovers(one, ("beta", "nu", "residual"))
+        assert_recovered(one, ("beta", "nu", "residual"))
         assert np.all(np.abs(one.estimates["sigma"] - np.sqrt([0.5, 0.3])) < 2.5 * one.standard_errors["sigma"])
 
 

@@ -33,7 +33,8 @@ def test_the_unit_of_the_response(estimator):
     for factor in (1e-9, 1e3, 1e9):
         other = fitted(factor * Y, X, estimator)
         assert other.fit.attrs["status"] == "converged"
-        # EQL's theta is good to its tolerance, a part of a standard error; Laplace's errors are differences of gradients
+        # EQL's theta is good to its tolerance, a part of a standard error;
+        # Laplace's errors are differences of gradients
         np.testing.assert_allclose(figures(other), factor * figures(one), rtol=1e-5)
         shift = float(one.fit["p_v_h"] - other.fit["p_v_h"])
         np.testing.assert_allclose(shift, 64 * np.log(factor), rtol=1e-8)

@@ -12,6 +12,7 @@ from pytensor.compile.function.types import FunctionMaker
 import hlik
 from hlik.hlikelihood import HLikelihood
 from hlik.samplers.choose import SAMPLERS, sampler_for
+from hlik.samplers.source import EffectsModel
 from tests.estimators.test_mcem_samplers import counts, read
 
 LATE = {"blackjax", "jax", "numpyro", "nutpie"}
@@ -65,7 +66,7 @@ def crossed():
         beta = pm.Normal("beta", 0, 5)
         first = pm.Normal("z_rows", 0, pm.HalfNormal("sigma_rows", 1), shape=6)
         second = pm.Normal("a_columns", 0, pm.HalfNormal("sigma_columns", 1), shape=6)
-        pm.Poisson("y", pm.math.exp(beta + second[column] + first[row]), observed=rng.poisson(rate))
+        pm.Poisson("y", pm.math.exp(beta + first[row] + second[column]), observed=rng.poisson(rate))
     return model
 
 
@@ -78,6 +79,8 @@ def test_two_effects_keep_their_places(name):
     model = read(crossed())
     likelihood, rng = HLikelihood(model), np.random.default_rng(1)
     at = np.array([0.3]), np.log([0.4 if p.name == "sigma_columns" else 1.0 for p in model.dispersion_parameters])
+    order = [rv.name for rv in EffectsModel(model, *at).model.free_RVs]
+    assert order == [effect.name for effect in model.random_effects][::-1]  # PyMC's `do` turns them round
     first = 0.3 * rng.normal(size=(2, 12))
     found = sampler_for(name, likelihood, first, 300).draw(*at, 2000, rng)
     wanted = sampler_for("importance", likelihood, first, 0).draw(*at, 8192, rng).columns.mean(axis=1)

@@ -1,13 +1,15 @@
 """E-steps of a model in which some random effects have a variance of zero: the others are drawn with these at zero.
 
 Effects of a vanishing variance beside others of a usual one make a density a thousand times longer than wide, in which
-Markov chains move slowly. Given y they are what their density says, so that they are drawn from that (as normal), and
-the chains are those of the rest.
+Markov chains move slowly. Given y they are what their density says, so that they are drawn from that (as normal or
+t), and the chains are those of the rest.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -83,18 +85,33 @@ class WithoutTerms:
         v = found.v.copy()
         for effect, term in zip(self.likelihood.model.random_effects, self.likelihood.random_terms, strict=True):
             if effect.name in self.gone:
-                mode = np.full(effect.size, term.mode)
-                own = term.local(mode, theta)
-                assert own is not None
-                weight = own[2] if effect.precision is None else _diagonal(effect, own[2])
                 shape = (*v.shape[:2], effect.size)
-                v[..., effect.index] = mode + rng.normal(size=shape) / np.sqrt(weight)
+                v[..., effect.index] = term.mode + _from_density(effect, term.mode, term.local, theta, shape, rng)
         return replace(found, v=v)
 
 
-def _diagonal(effect: RandomEffect, values: np.ndarray) -> np.ndarray:
-    assert effect.precision is not None
-    return values[effect.precision.pattern.diagonal_positions()]
+def _from_density(
+    effect: RandomEffect,
+    mode: float,
+    local: Callable[[np.ndarray, np.ndarray], Any],
+    theta: np.ndarray,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draws about the mode of a density of a small dispersion, (chains, draws, size): normal, or t."""
+    normal = rng.normal(size=shape)
+    if effect.precision is None:
+        return normal / np.sqrt(local(np.full(effect.size, mode), theta)[2])
+    point = effect.precision.at(theta)
+    assert point is not None
+    rows, columns = effect.precision.pattern.indices, effect.precision.pattern.columns()
+    Q = np.zeros((effect.size, effect.size))
+    Q[rows, columns] = Q[columns, rows] = point.values
+    found = np.linalg.solve(np.linalg.cholesky(Q).T, normal.reshape(-1, effect.size).T).T.reshape(shape)
+    if effect.degrees is not None:
+        nu, blocks = float(effect.degrees.map.value(theta)[0]), effect.degrees.blocks
+        found[..., blocks] /= np.sqrt(rng.chisquare(nu, (*shape[:2], len(blocks))) / nu)[..., None]
+    return found
 
 
 def _reduced(model: HierarchicalModel, gone: frozenset[str]) -> HierarchicalModel:

@@ -516,3 +516,18 @@ def test_monte_carlo_errors_of_estimates_are_honest(settings):
         assert all("fails here" in words for words in status)
     else:
         assert set(status) == {"converged"}
+
+
+@pytest.mark.slow
+def test_monte_carlo_errors_where_the_proposal_of_glmm_fails(salamanders, reference):
+    """Twenty seeds, Pareto k about 1: errors from the exact estimates are no larger than stated.
+
+    They are somewhat smaller: where the draws fail, their own error and the distance from the maximum both count.
+    """
+    exact = np.array(reference("truth/salamander_exact")["estimates"])
+    truth = np.concatenate([exact[:4], np.sqrt(exact[4:])])
+    found, errors, k, status = twenty_fits(salamanders, hlik.MCLA(proposal="glmm", m=10_000))
+    ratio = np.sqrt(((found - truth) ** 2).mean(axis=0) / (errors**2).mean(axis=0))
+    assert np.all((ratio > 0.5) & (ratio < 1.4)), ratio
+    assert np.all(k > 0.7)
+    assert all("fails here" in words for words in status)

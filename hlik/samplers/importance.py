@@ -21,6 +21,7 @@ from hlik.samplers.base import Draws
 SHARES = (0.5, 0.5)  # normal, t
 DF = 5.0
 RELIABLE = 0.7  # Pareto k above which importance weights are not to be trusted (Vehtari et al. 2024)
+ALONE = 256  # draws of a chain from which on it is resampled by itself
 MOST_TESTED = 200  # blocks whose k is computed: those with the most unequal weights
 
 
@@ -86,17 +87,22 @@ class ImportanceSampler:
 
 
 def _resampled(log_weight: np.ndarray, chains: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Systematic resampling of every row: chosen columns (B, m), and the least effective number.
+    """Systematic resampling of every row: chosen columns (B, m), in random order, and the least effective number.
 
-    All chains together have one sum of weights, so that the bias of the ratio falls with all draws; each chain has,
-    up to a few, the draws that come from itself, in random order.
+    A chain of at least `ALONE` draws is resampled from itself, so that errors from the spread between chains are
+    honest. Of fewer draws the bias of the ratio (of the order of 1/draws) would count: these have one sum of weights,
+    and a draw of large weight may go into more than one chain.
     """
     blocks, m = log_weight.shape
     weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
-    points = (np.arange(m) + rng.random((blocks, 1))) / m
-    chosen = np.empty((blocks, m), dtype=int)
-    for b in range(blocks):
-        chosen[b] = np.searchsorted(np.cumsum(weight[b]), points[b])
-    chosen = rng.permuted(np.minimum(chosen, m - 1).reshape(blocks, chains, -1), axis=2).reshape(blocks, m)
-    return chosen, float((1.0 / (weight**2).sum(axis=1)).min(initial=m))
+    effective = float((1.0 / (weight**2).sum(axis=1)).min(initial=m))
+    groups = chains if m >= ALONE * chains else 1
+    size, first = m // groups, np.arange(blocks * groups)[:, None]
+    share = np.cumsum(weight.reshape(-1, size), axis=1)
+    points = (np.arange(size) + rng.random(first.shape)) / size
+    # every row's shares lie between its own number and the next: one search for all
+    place = np.searchsorted((share / share[:, -1:] + first).ravel(), (points + first).ravel()).reshape(-1, size)
+    chosen = np.clip(place - first * size, 0, size - 1).reshape(blocks, groups, size)
+    chosen += (np.arange(groups) * size)[:, None]
+    return rng.permuted(chosen.reshape(blocks, chains, -1), axis=2).reshape(blocks, m), effective

@@ -30,7 +30,7 @@ class Accuracy:
     log_likelihood
         At the estimate (`LogLikelihood`).
     maximum_log_likelihood, maximum_mcse
-        At the maximum.
+        At the maximum. They, and the columns of the table that need the maximum, are NaN where it was not found.
     estimator
         That of the fit.
     """
@@ -45,10 +45,9 @@ class Accuracy:
 
     def __str__(self) -> str:
         head = f"{self.estimator} beside maximum likelihood by importance sampling"
-        foot = (
-            f"{self.log_likelihood}\nat the maximum {self.maximum_log_likelihood:.4f} "
-            f"(Monte Carlo error {self.maximum_mcse:.2g})"
-        )
+        foot = str(self.log_likelihood)
+        if np.isfinite(self.maximum_log_likelihood):
+            foot += f"\nat the maximum {self.maximum_log_likelihood:.4f} (Monte Carlo error {self.maximum_mcse:.2g})"
         return "\n\n".join([head, self.table.to_string(float_format="{:.4g}".format), foot, "\n".join(self.verdict)])
 
     __repr__ = __str__
@@ -149,18 +148,15 @@ def _accuracy(checked: CheckedFit, here: Evaluation, there: MCLAState, idata: az
     distance = (checked.psi - maximum.psi) / errors
     noise = np.sqrt(np.diag(maximum.mcse)) / errors
     gradient = here.gradient() * errors
-    name = str(idata["fit"].attrs["estimator_name"])
-    table = distance_table(checked, maximum.psi, distance, noise, gradient)
+    name, status = str(idata["fit"].attrs["estimator_name"]), there.status()
     reliable = here.weights.are_reliable and there.weights.are_reliable
-    if reliable:
-        level, verdict = verdict_of(table, name, idata["fit"].attrs["likelihood"] == "p_bv_h")
-    else:
+    if not reliable or status.startswith("stopped"):  # what was found would be read as a maximum
+        nothing = np.full(errors.size, np.nan)
+        table = distance_table(checked, nothing, nothing, nothing, gradient)
         weights = there.weights if not there.weights.are_reliable else here.weights
-        level, verdict = "unknown", (weights.verdict().removeprefix("stopped: "),)
-    status = there.status()
-    if reliable and status.startswith("stopped"):
-        level, verdict = (
-            "unknown",
-            (f"The maximum of the likelihood was not found: {status.removeprefix('stopped: ')}.",),
-        )
-    return Accuracy(table, verdict, level, here.log_likelihood(), maximum.value, maximum.value_mcse, name)
+        why = f"The maximum of the likelihood was not found: {status.removeprefix('stopped: ')}."
+        verdict = weights.verdict().removeprefix("stopped: ") if not reliable else why
+        return Accuracy(table, (verdict,), "unknown", here.log_likelihood(), np.nan, np.nan, name)
+    table = distance_table(checked, maximum.psi, distance, noise, gradient)
+    level, verdicts = verdict_of(table, name, idata["fit"].attrs["likelihood"] == "p_bv_h")
+    return Accuracy(table, verdicts, level, here.log_likelihood(), maximum.value, maximum.value_mcse, name)

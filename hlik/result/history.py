@@ -12,7 +12,7 @@ from hlik.result.arrays import Packer, attributes
 
 
 def history_group(fit: Fit) -> xr.Dataset:
-    """One row an iteration: the unconstrained parameters, and what the estimator told of its steps; dims of the model."""
+    """One row an iteration: the unconstrained parameters, and what the estimator told of its steps."""
     model = fit.estimate.model
     packer = Packer(model)
     iteration = np.arange(1, len(fit.history) + 1)
